@@ -1,0 +1,88 @@
+"""The `keel` command: finds the sub-command and says errors in a sentence. Imports nothing heavy until one runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+from keel import __version__
+from keel.errors import UserError
+
+
+@dataclass(frozen=True)
+class Command:
+    """A line of `keel --help`, and the function that the command calls with the rest of the command line."""
+
+    name: str
+    about: str
+    example: str
+    function: str
+
+
+COMMANDS = (
+    Command("demo", "the whole pipeline on a built-in task", "keel demo", "demo:demo"),
+    Command("init", "write a commented recipe into a folder", "keel init mine", "init:init"),
+    Command("run", "run every stage of a recipe", "keel run mine/recipe.yaml --ppo.kl.coef 0.02", "run:run"),
+    Command("sft", "fine-tune a model on demonstrations", "keel sft --model PATH --data FILE --dir OUT", "stage:sft"),
+    Command("reward", "fit a reward model to preferences", "keel reward --model PATH --data FILE", "stage:reward"),
+    Command("ppo", "optimise a model against a reward", "keel ppo --model PATH --reward PATH", "stage:ppo"),
+    Command("sample", "write completions of prompts", "keel sample runs/demo --prompt TEXT --n 4", "sample:sample"),
+    Command("chat", "talk to a model", "keel chat runs/demo", "chat:chat"),
+)
+
+
+def main() -> None:
+    """Entry point: exits with 0, 1 (a bug: traceback), 2 (a mistake in the input: one sentence) or 130 (Ctrl-C)."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs one command line and returns the exit status."""
+    try:
+        dispatch(argv)
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"keel: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nkeel: stopped by Ctrl-C; what was finished is kept", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output (head, less) has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+def dispatch(argv: Sequence[str]) -> None:
+    """Calls the command that argv names, or prints help or the version."""
+    name = argv[0] if argv else "--help"
+    if name in {"-h", "--help", "help"}:
+        print(usage())
+    elif name in {"-V", "--version"}:
+        print(f"keel {__version__}")
+    else:
+        module, _, function = find(name).function.partition(":")
+        getattr(import_module(f"keel.commands.{module}"), function)(argv[1:])
+
+
+def find(name: str) -> Command:
+    """The command with this name; UserError with the nearest one."""
+    for command in COMMANDS:
+        if command.name == name:
+            return command
+    from keel.data.nearest import did_you_mean
+
+    guess = did_you_mean(name, [command.name for command in COMMANDS])
+    raise UserError(f"there is no command '{name}'{guess}; `keel --help` lists them")
+
+
+def usage() -> str:
+    """The page of `keel --help`."""
+    lines = ["Align a language model with human preferences.", "", "usage: keel COMMAND ...", ""]
+    for command in COMMANDS:
+        lines += [f"  {command.name:8}{command.about:42}", f"          $ {command.example}"]
+    lines += ["", "keel COMMAND --help says more. Start with `keel demo`."]
+    return "\n".join(line.rstrip() for line in lines)

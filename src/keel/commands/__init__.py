@@ -1,0 +1,1 @@
+"""The commands of `keel`; each module is imported when its command is called."""

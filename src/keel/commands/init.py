@@ -1,0 +1,36 @@
+"""`keel init`: a commented recipe to start from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from keel.commands.recipes import RecipeArguments, own, recipe_of, shipped
+from keel.config import dump_recipe
+from keel.errors import UserError
+
+
+def init(argv: Sequence[str]) -> None:
+    """keel init DIR [--model PATH] [--FIELD VALUE ...] [--json]"""
+    arguments = RecipeArguments(
+        "init",
+        "Write DIR/recipe.yaml: every field with its meaning. Without --model it is the recipe of `keel demo`; with "
+        "it, one for your own model and data with the defaults of the papers. Fields can be set as in `keel run`.",
+        "keel init mine --model ./base --sft.data notes.jsonl",
+        shown=(),
+        short={"model": "model.path"},
+    )
+    arguments.add_argument("dir_", metavar="DIR", help="folder to write recipe.yaml into; made if need be")
+    given = arguments.read(argv)
+    recipe = recipe_of(given, own() if "model.path" in vars(given) else shipped("town_desk"))
+    path = Path(given.dir_) / "recipe.yaml"
+    if path.exists():
+        raise UserError(f"{path} exists already; choose another folder or remove it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(dump_recipe(recipe))
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    print(json.dumps({"recipe": str(path)}) if given.json else f"wrote {path}; `keel run {path}` runs it")

@@ -1,0 +1,33 @@
+"""The recipe: typed, strict, one object tree for YAML, flags and Python.
+
+recipe = load_recipe("recipe.yaml", {"ppo.kl.coef": 0.02})
+recipe.ppo.kl.coef                                      0.02
+print(dump_recipe(recipe))                              YAML that loads to the same recipe
+"""
+
+from keel.config.dump import dump_recipe
+from keel.config.load import load_recipe
+from keel.config.parts import EMBEDDED, Critic, KLPenalty, Lora, Model, Optimizer, RewardTerm, Sampling
+from keel.config.recipe import Columns, Evaluation, Labels, Ppo, Preferences, Recipe, Reward, Sft, Supervised
+
+__all__ = [
+    "EMBEDDED",
+    "Columns",
+    "Critic",
+    "Evaluation",
+    "KLPenalty",
+    "Labels",
+    "Lora",
+    "Model",
+    "Optimizer",
+    "Ppo",
+    "Preferences",
+    "Recipe",
+    "Reward",
+    "RewardTerm",
+    "Sampling",
+    "Sft",
+    "Supervised",
+    "dump_recipe",
+    "load_recipe",
+]

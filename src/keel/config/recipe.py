@@ -1,0 +1,310 @@
+"""The recipe: all that a run depends on, one tree for YAML, flags and Python."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from keel.config.parts import Critic, KLPenalty, Model, Optimizer, RewardTerm, Sampling
+from keel.config.section import Count, Fraction, NonNegative, Positive, Section, Share, Whole
+
+Columns = dict[str, str]
+
+
+class Supervised(Section):
+    """What the two stages that learn from a data set have in common."""
+
+    data: str | None = None
+    """Rows to learn from: file (jsonl, json, csv, parquet), folder or data-set name; null = the task's own. Paths are
+    relative to the folder you are in."""
+
+    columns: Columns = Field(default_factory=dict)
+    """Keel's name for a column: the name in your data, such as {prompt: question}. Usual names are found without."""
+
+    limit: Count | None = None
+    """Use at most this many rows; null = all of them (of a built-in task: 2000 demonstrations)."""
+
+    epochs: Count = 1
+    """Passes over the data. Source: one in 2403.17031 and for InstructGPT's reward model."""
+
+    max_steps: Count | None = None
+    """Stop after this many optimizer steps, even within an epoch; null = when the epochs are over."""
+
+    batch_size: Count = 128
+    """Examples per optimizer step, in all, however many devices share them."""
+
+    micro_tokens: Count = 8192
+    """Most tokens in one forward pass. It bounds memory and changes speed, never the result."""
+
+    optimizer: Optimizer = Optimizer()
+
+    held_out: Share = 0.05
+    """Share of the rows that is kept for evaluation and never trained on."""
+
+    log_every: Count = 10
+    """Optimizer steps from one logged line to the next."""
+
+
+class Sft(Supervised):
+    """Supervised fine-tuning: the model learns to write the demonstrations."""
+
+    batch_size: Count = 128
+    """Demonstrations per optimizer step, in all, however many devices share them. Source: 128 in 2403.17031."""
+
+
+class Labels(Section):
+    """Verdicts that people gave elsewhere: a table with two answers per row and a column for each person."""
+
+    data: str | None = None
+    """The table: file, folder or data-set name; null = there is none, and simulated annotators judge."""
+
+    prompt: tuple[str, ...] = ("prompt",)
+    """Columns whose texts make the prompt, joined by a blank line; empty ones are left out."""
+
+    first: str = "response1"
+    """Column of one answer."""
+
+    second: str = "response2"
+    """Column of the other answer."""
+
+    annotators: tuple[str, ...] = ("annotator1",)
+    """Columns of verdicts, one person each. An empty cell is no vote."""
+
+    values: dict[str, Annotated[int, Field(ge=-3, le=3)]] = Field(default_factory=lambda: {"0": 0, "1": -1, "2": 1})
+    """What a verdict means, from -3 (first is much better) to 3 (second is much better); where there is no strength,
+    -1, 0 for a tie, and 1."""
+
+    id: str | None = None
+    """Column that tells the rows apart; null = the row's number."""
+
+
+class Preferences(Section):
+    """Answers of the SFT model, compared by simulated annotators of the task; or labels that people gave."""
+
+    labels: Labels = Labels()
+
+    prompts: str | None = None
+    """Prompts to answer: file, folder or data-set name; null = the task's own."""
+
+    columns: Columns = Field(default_factory=dict)
+    """Keel's name for a column: the name in your data."""
+
+    count: Count = 2000
+    """How many prompts. Below about 2000 comparisons a reward model is near chance (Gao et al., 2210.10760)."""
+
+    samples_per_prompt: Annotated[int, Field(ge=2)] = 2
+    """Answers per prompt; each pair of them is compared."""
+
+    sampling: Sampling = Sampling()
+
+    annotators: Count = 5
+    """How many simulated people judge."""
+
+    spammers: Whole = 0
+    """How many of them press a key without reading."""
+
+    noise: Positive = 1.0
+    """Factor on the annotators' randomness: P(first is preferred) = σ(difference in utility / noise). Default: the
+    Bradley–Terry model as it stands."""
+
+    overlap: Fraction = 0.2
+    """Share of the pairs that several annotators judge, so that their agreement can be measured."""
+
+    votes: Count = 3
+    """Judgements of each pair in that share; the other pairs get one."""
+
+    aggregate: Literal["majority", "mean", "dawid-skene"] = "majority"
+    """Several votes to one preference: majority, mean = the share of votes as a soft label, or dawid-skene = votes
+    weighted by each annotator's estimated reliability."""
+
+    ties: Literal["keep", "drop"] = "keep"
+    """A pair without a winner is kept as even (probability ½), or dropped."""
+
+
+class Reward(Supervised):
+    """The reward model: a scalar read off the last token, fitted to the preferences."""
+
+    batch_size: Count = 64
+    """Pairs per optimizer step, in all, however many devices share them. Source: 64 in InstructGPT (2203.02155)."""
+
+    optimizer: Optimizer = Optimizer(lr=9e-6)
+
+    loss: Literal["bradley-terry"] = "bradley-terry"
+    """−log σ(r_chosen − r_rejected), with soft labels where annotators differ."""
+
+    margin: Literal["none", "stated"] = "none"
+    """stated = the difference must exceed the stated strength of the preference. Llama 2 gained half a point by it."""
+
+    centring: NonNegative = 0.01
+    """c in + c·mean((r_chosen + r_rejected)²), which keeps scores around 0. Source: 0.01 (2312.09244)."""
+
+
+class Ppo(Section):
+    """Proximal policy optimisation (Schulman et al., 1707.06347) against the reward, with four roles."""
+
+    prompts: str | None = None
+    """Prompts to practise on: file, folder or data-set name; null = the task's own."""
+
+    columns: Columns = Field(default_factory=dict)
+    """Keel's name for a column: the name in your data."""
+
+    limit: Count | None = None
+    """Use at most this many prompts; null = all of them (of a built-in task: 4000)."""
+
+    updates: Count = 1000
+    """Rounds of sampling and learning. 2403.17031 makes 1M answers, some 2000 rounds of 512."""
+
+    batch_size: Count = 512
+    """Answers per update, in all, however many devices share them. Source: 512 in InstructGPT and 2403.17031."""
+
+    samples_per_prompt: Count = 1
+    """Answers to each prompt of an update; a prompt is read once for all of them. Source: 1 in 1909.08593."""
+
+    epochs: Count = 4
+    """Passes over the answers of an update. Source: 4 in lm-human-preferences (1909.08593) and 2403.17031."""
+
+    minibatches: Count = 1
+    """Optimizer steps in one pass; each learns from its share of the prompts. Source: 1 in 1909.08593."""
+
+    micro_tokens: Count = 8192
+    """Most tokens in one forward pass. It bounds memory and changes speed, never the result."""
+
+    sampling: Sampling = Sampling(temperature=0.7)
+
+    reward: Annotated[tuple[RewardTerm, ...], Field(min_length=1)] = (RewardTerm(),)
+    """Terms of the reward; default: the reward model that this run trains."""
+
+    reward_normalisation: Literal["none", "demonstrations", "standard"] = "standard"
+    """standard = a learned score has mean 0 and deviation 1 over answers of the model that PPO starts from (1909.08593),
+    demonstrations = demonstrations score 0 on average (InstructGPT), none = as it comes. Measured once, then fixed."""
+
+    missing_eos_score: float | None = -1.0
+    """Reward of an answer that was cut off, in place of its own; null = its own. Source: −1 in 2403.17031."""
+
+    gamma: Fraction = 1.0
+    """Discount per token. Source: 1 in all PPO papers on language."""
+
+    lam: Fraction = 0.95
+    """λ of generalised advantage estimation (1506.02438): 1 = low bias, 0 = low variance. Source: .95 in 1909.08593."""
+
+    whiten: Literal["advantages", "none"] = "advantages"
+    """advantages = scaled to mean 0 and variance 1 over the sampled tokens of an update. Source: 1909.08593."""
+
+    clip: Positive = 0.2
+    """ε: beyond 1 ± ε a token's probability ratio earns nothing more. Source: .2 in 1707.06347."""
+
+    value_clip: Positive = 0.2
+    """Most that a value may move from its old prediction within an update. Source: .2 in 1909.08593."""
+
+    value_coef: NonNegative = 0.1
+    """Weight of the value loss. Source: .1 in 1909.08593."""
+
+    kl: KLPenalty = KLPenalty()
+
+    critic: Critic = Critic()
+
+    optimizer: Optimizer = Optimizer()
+
+    @model_validator(mode="after")
+    def _splits(self) -> Ppo:
+        if self.batch_size % self.samples_per_prompt:
+            raise PydanticCustomError(
+                "keel", "{key} must divide batch_size", {"key": "samples_per_prompt", "found": self.samples_per_prompt}
+            )
+        if self.minibatches > self.batch_size // self.samples_per_prompt:
+            raise PydanticCustomError(
+                "keel",
+                "{key} must leave each minibatch a prompt (batch_size / samples_per_prompt of them)",
+                {"key": "minibatches", "found": self.minibatches},
+            )
+        return self
+
+
+class Evaluation(Section):
+    """Every stage's model answers the same prompts; win rates compare PPO with SFT."""
+
+    prompts: str | None = None
+    """Prompts that no stage has seen: file, folder or data-set name; null = the task's own."""
+
+    columns: Columns = Field(default_factory=dict)
+    """Keel's name for a column: the name in your data."""
+
+    count: Annotated[int, Field(ge=2)] = 200
+    """How many prompts. 200 put the 95 % interval of a win rate at about ±7 points."""
+
+    samples: Count = 1
+    """Answers per prompt and model."""
+
+    sampling: Sampling = Sampling(temperature=0.7)
+
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """Coverage of the intervals."""
+
+    judge: Literal["auto", "gold", "reward"] = "auto"
+    """Who says which answer is better: gold = the task's hidden score, reward = the reward model that was trained on;
+    auto = gold where there is a task."""
+
+
+class Recipe(Section):
+    """All that a run depends on."""
+
+    task: Literal["town_desk"] | None = "town_desk"
+    """Built-in task that brings base model, data, annotators and gold score; null = model and data are your own."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Every random choice of the run follows from it."""
+
+    dir: str | None = None
+    """Folder that the run fills; null = runs/ and the recipe's name."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the models run; auto = a GPU if there is one."""
+
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the matrix products; weights and optimizer stay in float32. auto = bfloat16 where it is fast."""
+
+    threads: Whole = 0
+    """CPU threads of one operation; 0 = PyTorch's own choice."""
+
+    model: Model = Model()
+
+    sft: Sft = Sft()
+
+    preferences: Preferences = Preferences()
+
+    reward: Reward = Reward()
+
+    ppo: Ppo = Ppo()
+
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        crowd = self.preferences
+        faults = (
+            (
+                self.model.layout == "shared" and self.model.tuning != "lora",
+                "{key}: shared puts adapters on one frozen base and needs model.tuning: lora",
+                "model.layout",
+            ),
+            (
+                self.task is None and self.evaluation.judge == "gold",
+                "{key}: gold is a score of the built-in tasks; use reward where task is null",
+                "evaluation.judge",
+            ),
+            (
+                self.reward.data is not None and crowd.labels.data is not None,
+                "{key} and preferences.labels.data are both given; keep the one to learn from",
+                "reward.data",
+            ),
+            (crowd.votes > crowd.annotators, "{key} cannot exceed preferences.annotators", "preferences.votes"),
+            (crowd.spammers > crowd.annotators, "{key} cannot exceed preferences.annotators", "preferences.spammers"),
+        )
+        for wrong, sentence, key in faults:
+            if wrong:
+                section, name = key.split(".")
+                found = getattr(getattr(self, section), name)
+                raise PydanticCustomError("keel", sentence, {"key": key, "found": found})
+        return self

@@ -1,0 +1,86 @@
+"""What every section of a recipe is: frozen, strict, and complete as soon as it exists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
+
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A group of recipe fields, each described by the docstring below it.
+
+    Strict: "3" is no number and true is no 1; a whole number is accepted where a fraction is meant. A key that is not
+    a field is an error. A section given in part keeps the default of *its place* for the rest: `Recipe.sft.optimizer`
+    and `Recipe.ppo.optimizer` are both `Optimizer`, with learning rates of their own.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        completed: dict[Any, Any] = dict(given)
+        for name, field in cls.model_fields.items():
+            if name in completed:
+                completed[name] = _complete_value(field.default, completed[name])
+        return completed
+
+
+def _complete_value(default: Any, value: Any) -> Any:
+    """`value` with lists as tuples (YAML has no tuples) and, for a section, with what it leaves out filled in."""
+    if isinstance(default, Section) and value is None:  # `ppo:` with every line below it commented out
+        return default
+    if isinstance(default, Section) and isinstance(value, Mapping):
+        filled: dict[Any, Any] = dict(default)
+        filled.update({key: _complete_value(filled.get(key), inner) for key, inner in value.items()})
+        return filled
+    return _tuples(value)
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_tuples(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return value
+
+
+def leaves(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every field that is no section itself, with its dotted path, in the order of the file."""
+    for name, field in section.model_fields.items():
+        inner = inner_section(field)
+        if inner is None:
+            yield prefix + name, field
+        else:
+            yield from leaves(inner, f"{prefix}{name}.")
+
+
+def inner_section(field: FieldInfo) -> type[Section] | None:
+    """The section that a field holds, or None for a plain value."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
+def accepts(field: FieldInfo, kind: object) -> bool:
+    """Whether `kind` is the field's type or one of the alternatives in its union."""
+    return field.annotation is kind or kind in get_args(field.annotation)
+
+
+def description(field: FieldInfo) -> str:
+    """What the field means, on one line; a section's is its class's docstring."""
+    inner = inner_section(field)
+    return " ".join((field.description or (inner.__doc__ if inner else None) or "").split())

@@ -1,0 +1,297 @@
+"""Files to records: JSONL, JSON, CSV, Parquet, a folder of these, or a saved or public dataset.
+
+A record is what one row held, with the place to look at when something is wrong with it:
+`train.jsonl:7` (line 7), `train.csv:7`, `train.json:7` (lines count from 1), or
+`train.parquet, row 6` (rows count from 0, as pandas shows them). Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
+import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
+
+from keel.data import hub
+from keel.data.nearest import did_you_mean
+from keel.errors import UserError
+
+Value = object
+_BOM = b"\xef\xbb\xbf"
+_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_SPACE = re.compile(r"[ \t\r\n]*")
+_DATASET_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(#[\w.-]+)?(:[\w\[\]:%+.-]+)?")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row as it was read, and where it stands."""
+
+    fields: dict[str, Value]
+    where: str
+
+
+def records(source: str | Path) -> Iterator[Record]:
+    """Every row of `source`, in order; a folder's files in the order of their names.
+
+    `source` is a file (`.jsonl`, `.ndjson`, `.json`, `.csv`, `.parquet`), a folder (all such files in
+    it and below it; hidden ones and other kinds are left alone), a folder written by
+    `Dataset.save_to_disk`, or a dataset's name: `datasets:NAME`, `datasets:NAME:SPLIT`,
+    `datasets:NAME#CONFIG:SPLIT`, or the same without `datasets:` where no such path exists.
+
+    Raises UserError, in one sentence with the place, for whatever cannot be read.
+    """
+    if isinstance(source, str) and source.startswith("datasets:"):
+        return _from_dataset(source.removeprefix("datasets:"))
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _from_dataset(str(path)) if hub.is_saved(path) else _from_folder(path)
+    if path.exists():
+        return _from_file(path)
+    if isinstance(source, str) and _may_be_a_dataset(source, path):
+        hint = "" if "/" in source else _neighbour(path)
+        return _from_dataset(source, f"no file or folder is called '{source}'{hint}, and ")
+    raise UserError(f"{source}: no such file or folder{_neighbour(path)}; give the path of a data file that exists.")
+
+
+def _may_be_a_dataset(source: str, path: Path) -> bool:
+    """A name without a data suffix whose folder part is not a folder here: `imdb`, `org/name:test`."""
+    in_a_folder_here = "/" in source and path.parent.is_dir()
+    like_a_file = re.fullmatch(r"\.[a-z]{2,8}", path.suffix.lower())
+    return bool(_DATASET_NAME.fullmatch(source)) and not like_a_file and not in_a_folder_here
+
+
+def _neighbour(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f" (the folder {path.parent} does not exist either)"
+    return did_you_mean(path.name, (entry.name for entry in path.parent.iterdir()))
+
+
+def _from_dataset(spec: str, before: str = "") -> Iterator[Record]:
+    for label, index, fields in hub.rows(spec, before):
+        yield Record(fields, f"{label}, row {index}")
+
+
+def _from_folder(folder: Path) -> Iterator[Record]:
+    below = sorted(path for path in folder.rglob("*") if path.is_file())
+    seen = [path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    files = [path for path in seen if path.suffix.lower() in _READERS]
+    if not files:
+        found = ", ".join(sorted({path.suffix or path.name for path in seen})) or "nothing"
+        raise UserError(f"{folder}: the folder holds no {_suffixes()} file (found: {found}); point to your data.")
+    for path in files:
+        yield from _from_file(path)
+
+
+def _from_file(path: Path) -> Iterator[Record]:
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(
+            f"{path}: the suffix '{path.suffix}' is no data format that Keel reads; convert the file to one of"
+            f" {_suffixes()}."
+        )
+    try:
+        if path.stat().st_size == 0:
+            raise UserError(f"{path}: the file is empty; it should hold one row per example.")
+        empty = True
+        for record in reader(path):
+            empty = False
+            yield record
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file and its rights.") from None
+    if empty:
+        raise UserError(f"{path}: the file holds no rows; it should hold one row per example.")
+
+
+def _suffixes() -> str:
+    return ", ".join(sorted(_READERS))
+
+
+def _jsonl(path: Path) -> Iterator[Record]:
+    # Split at \n only: a JSON string may hold U+2028 and others that str.splitlines would break at.
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            text = _utf8(path, line, first_line=number)
+            if text.strip():
+                where = f"{path}:{number}"
+                yield Record(_object(_loads(text, where), where), where)
+
+
+def _json(path: Path) -> Iterator[Record]:
+    text = _utf8(path, path.read_bytes(), first_line=1)
+    if not text.strip():
+        return
+    if text.lstrip().startswith("["):
+        for line, value in _items(text, path):
+            where = f"{path}:{line}"
+            yield Record(_object(value, where), where)
+        return
+    whole = _loads(text, str(path))
+    if not isinstance(whole, dict):
+        raise UserError(f"{path}: holds {kind(whole)}; a JSON file should hold a list of objects, one per row.")
+    lists = {key: value for key, value in whole.items() if isinstance(value, list)}
+    if len(lists) != 1:
+        raise UserError(
+            f"{path}: holds one object with {len(lists)} lists among its keys ({quoted(whole)}); a JSON file should"
+            " hold a list of objects, or one object with one list (for an object per line use the suffix .jsonl)."
+        )
+    ((key, values),) = lists.items()
+    for index, value in enumerate(values):
+        where = f"{path}, {key}[{index}]"
+        yield Record(_object(value, where), where)
+
+
+def _items(text: str, path: Path) -> Iterator[tuple[int, Value]]:
+    """The elements of a top-level JSON list, each with the line that it begins on."""
+    decoder = json.JSONDecoder()
+    line, counted = 1, 0
+    position = _after_space(text, text.index("[") + 1)
+    while text[position : position + 1] != "]":
+        line, counted = line + text.count("\n", counted, position), position
+        try:
+            value, position = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            raise _bad_json(error, str(path)) from None
+        yield line, value
+        position = _after_space(text, position)
+        if text[position : position + 1] == ",":
+            position = _after_space(text, position + 1)
+            if text[position : position + 1] == "]":
+                raise _bad_json(json.JSONDecodeError("Expecting value after ','", text, position), str(path))
+        elif text[position : position + 1] != "]":
+            raise _bad_json(json.JSONDecodeError("Expecting ',' delimiter", text, position), str(path))
+    end = _after_space(text, position + 1)
+    if end < len(text):
+        raise _bad_json(json.JSONDecodeError("Extra data", text, end), str(path))
+
+
+def _after_space(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
+
+
+def _csv(path: Path) -> Iterator[Record]:
+    text = _utf8(path, path.read_bytes(), first_line=1)
+    before = csv.field_size_limit(sys.maxsize)  # the standard limit of 128 KiB is less than a long conversation
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        rows = list(_csv_rows(reader, path))
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: is not valid CSV ({error}); check the double quotes.") from None
+    finally:
+        csv.field_size_limit(before)
+    yield from rows
+
+
+def _csv_rows(reader: Iterator[list[str]], path: Path) -> Iterator[Record]:
+    header = next(reader, [])
+    if len(header) == 1 and (other := re.search(r"[;\t]", header[0])):
+        raise UserError(f"{path}:1: the cells are separated by {other[0]!r}; save the file with commas.")
+    if "" in header or len(set(header)) < len(header):
+        raise UserError(f"{path}:1: the header ({quoted(header)}) should name each column once; correct it.")
+    start = reader.line_num + 1  # type: ignore[attr-defined]  # csv.reader has no public type
+    for cells in reader:
+        where, start = f"{path}:{start}", reader.line_num + 1  # type: ignore[attr-defined]
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            raise UserError(
+                f"{where}: the row has {len(cells)} cells where the header has {len(header)} ({quoted(header)});"
+                " put cells that hold commas or line breaks in double quotes."
+            )
+        yield Record(dict(zip(header, cells, strict=True)), where)
+
+
+def _parquet(path: Path) -> Iterator[Record]:
+    index = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                for fields in batch.to_pylist():
+                    yield Record(fields, f"{path}, row {index}")
+                    index += 1
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the file system's complaint; Arrow's own about damaged pages have no number
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"{path}: is not a valid Parquet file ({reason}); write it again.") from None
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".json": _json,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}
+
+
+def _utf8(path: Path, data: bytes, first_line: int) -> str:
+    """`data` as text, without a byte-order mark; `first_line` is the line of the file that it begins on."""
+    if first_line == 1:
+        data = data.removeprefix(_BOM)
+        if data.startswith(_UTF16_BOMS):
+            raise UserError(f"{path}: is encoded as UTF-16; save the file as UTF-8.")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = first_line + data.count(b"\n", 0, error.start)
+        raise UserError(
+            f"{path}:{line}: byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8."
+        ) from None
+
+
+def _loads(text: str, where: str) -> Value:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _bad_json(error, where) from None
+
+
+def _bad_json(error: Exception, where: str) -> UserError:
+    """What is wrong with a JSON text; `where` is the file, or the file and line if the text is that line."""
+    if not isinstance(error, json.JSONDecodeError):
+        return UserError(f"{where}: is JSON that cannot be held ({error}); correct the value.")
+    place = where if re.search(r":\d+$", where) else f"{where}:{error.lineno}"
+    if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string"):
+        return UserError(
+            f"{place}: the JSON ends in the middle of a value; the file seems to be cut off, write it again."
+        )
+    if error.msg == "Extra data" and place != where:
+        return UserError(
+            f"{place}: more follows after the first JSON value; if each line is a row, name the file .jsonl."
+        )
+    return UserError(f"{place}: is not valid JSON ({error.msg} at column {error.colno}); correct it.")
+
+
+def _object(value: Value, where: str) -> dict[str, Value]:
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: a row should be an object with named columns, not {kind(value)}; correct it.")
+    return value
+
+
+def quoted(names: Iterable[str]) -> str:
+    """'a', 'b', 'c'."""
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def kind(value: Value) -> str:
+    """What a value is, in the words of JSON."""
+    if value is None:
+        return "null"
+    words = {
+        bool: "true or false",
+        str: "a text",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "an object",
+    }
+    return words.get(type(value), f"a {type(value).__name__}")

@@ -1,0 +1,161 @@
+"""What people see while a run goes on: one line that lives, or a line now and then where output is piped."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as Remaining
+from rich.text import Text
+
+SHOWN: Mapping[str, str] = {
+    "loss": "loss {:.3f}",
+    "accuracy": "accuracy {:.1%}",
+    "reward": "reward {:+.2f}",
+    "gold": "gold {:.2f}",
+    "kl": "KL {:.2f}",
+    "held_out/loss": "held-out loss {:.3f}",
+    "held_out/accuracy": "held-out accuracy {:.1%}",
+    "tokens_per_second": "{:,.0f} tokens/s",
+    "pairs_per_second": "{:,.0f} pairs/s",
+}
+"""The metrics worth a place on the screen, in order; all of them are in metrics.jsonl."""
+
+
+@runtime_checkable
+class Display(Protocol):
+    """Shows a run as it goes; never changes it."""
+
+    def stage(self, name: str, total: int | None) -> AbstractContextManager[None]:
+        """A stage of `total` steps (None: not known yet) begins, and ends with the context."""
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """`step` steps of the stage are done; `metrics` are the newest values."""
+
+    def note(self, text: str) -> None:
+        """A sentence for the user that stays on the screen."""
+
+
+class SilentDisplay:
+    """Shows nothing: for --json and for tests."""
+
+    def stage(self, name: str, total: int | None) -> AbstractContextManager[None]:
+        return _nothing()
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+class PlainDisplay:
+    """Prints the first and last step of a stage and one line every `every` seconds between."""
+
+    def __init__(
+        self, say: Callable[[str], None], every: float = 15.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._say, self._every, self._clock = say, every, clock
+        self._name = ""
+        self._total: int | None = None
+        self._began = self._said = 0.0
+        self._last: str | None = None
+
+    @contextmanager
+    def stage(self, name: str, total: int | None) -> Iterator[None]:
+        self._name, self._total, self._last = name, total, None
+        self._began = self._clock()
+        self._said = float("-inf")
+        yield
+        if self._last:
+            self._say(self._last)
+        self._say(f"{name}: done in {duration(self._clock() - self._began)}")
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        now = self._clock()
+        of = f"{step}/{self._total}" if self._total else f"{step}"
+        left = remaining(step, self._total, now - self._began)
+        words = "  ".join(shown(metrics))
+        self._last = f"{self._name} {of}  {words}{f'  {duration(left)} left' if left else ''}"
+        if now - self._said >= self._every:
+            self._say(self._last)
+            self._said, self._last = now, None
+
+    def note(self, text: str) -> None:
+        self._say(text)
+
+
+class RichDisplay:
+    """A bar and the newest numbers, redrawn in place; each finished stage leaves one line."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._numbers = Text()
+
+    @contextmanager
+    def stage(self, name: str, total: int | None) -> Iterator[None]:
+        began = time.monotonic()
+        bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            Remaining(),
+            console=self._console,
+            expand=True,
+        )
+        self._progress, self._numbers = bar, Text(style="cyan", no_wrap=True, overflow="ellipsis")
+        self._task = bar.add_task(name, total=total)
+        with Live(Group(bar, self._numbers), console=self._console, transient=True, refresh_per_second=2):
+            yield
+        self._progress = self._task = None
+        took = duration(time.monotonic() - began)
+        line = Text.assemble(("✓ ", "green"), (f"{name:12}", "bold"), f"{took:>12}  ", self._numbers)
+        self._console.print(line, no_wrap=True, overflow="ellipsis")
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        if self._progress is None or self._task is None:
+            raise ValueError("a step outside a stage")
+        self._progress.update(self._task, completed=step)
+        self._numbers.plain = "  ".join(shown(metrics))
+
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False)
+
+
+def for_terminal() -> Display:
+    """The live display where a person looks, the plain one where output is piped or recorded."""
+    return RichDisplay(Console()) if sys.stdout.isatty() else PlainDisplay(partial(print, flush=True))
+
+
+def shown(metrics: Mapping[str, float]) -> list[str]:
+    """The metrics that have a place on the screen, in words."""
+    return [template.format(metrics[name]) for name, template in SHOWN.items() if name in metrics]
+
+
+def remaining(step: int, total: int | None, elapsed: float) -> float | None:
+    """Seconds that are left at the pace so far; None where it cannot be told."""
+    return elapsed / step * (total - step) if total and step else None
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 8 s, 1 min 05 s, 2 h 03 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield

@@ -1,0 +1,146 @@
+"""Attention over a forest, as an attention function of the transformers library.
+
+Linear layers run on the packed row of tokens; attention gathers the blocks that were laid out when the forest grew.
+The blocks travel as a keyword argument of the model's forward (`keel_blocks`), which transformers hands down to the
+attention function; no state is kept anywhere. A call without blocks (decoding with a cache) is the library's own.
+
+Shape suffixes: T rows, H query heads, G key/value heads, D head width, n sequences of a block, q and k its slots.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from keel.data.forest import Block, Blocks
+
+NAME = "keel_forest"
+
+
+def forest_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    sliding_window: int | None = None,
+    keel_blocks: Blocks | None = None,
+    **others: Any,  # the library's calling convention: every layer passes what it has
+) -> tuple[Tensor, None]:
+    """Attention of one layer, [1, H, T, D] → [1, T, H, D].
+
+    Raises ValueError for attention dropout (a batch must be computable twice, with the same result) and for layers
+    whose window is not told, because the mask could then not be right.
+    """
+    if dropout:
+        raise ValueError("attention dropout is on; keel computes every pass without dropout")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if keel_blocks is not None:
+        window = _window(module, sliding_window)
+        return attend(query[0], key[0], value[0], keel_blocks, scale, softcap, window)[None], None
+    if softcap is None:
+        out: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scale, **others
+        )
+        return out
+    length, seen = query.shape[2], key.shape[2]
+    visible = attention_mask
+    if visible is None:  # the library leaves out a mask that is plainly causal
+        visible = torch.ones(length, seen, dtype=torch.bool, device=query.device).tril(seen - length)
+    return _capped(query, key, value, visible, scale, softcap).transpose(1, 2), None
+
+
+def attend(
+    query: Float[Tensor, "H T D"],
+    key: Float[Tensor, "G T D"],
+    value: Float[Tensor, "G T E"],
+    blocks: Blocks,
+    scale: float,
+    softcap: float | None,
+    window: int | None,
+) -> Float[Tensor, "T H E"]:
+    """softmax(softcap·tanh(scale·QKᵀ/softcap)) V over the keys that a row's blocks show, at most `window` − 1 back.
+
+    Without `softcap` the scores are scale·QKᵀ; without `window` a row sees all of its trunk and branch so far.
+    """
+    given = query.dtype
+    width = torch.promote_types(query.dtype, value.dtype)
+    if query.device.type == "cpu" and width in (torch.bfloat16, torch.float16):
+        width = torch.float32  # the CPU kernels are slower in half precision, and less exact
+    with torch.autocast(query.device.type, enabled=False):
+        rows_q = query.transpose(0, 1).to(width).index_select(0, blocks.queries)
+        rows_k = key.transpose(0, 1).to(width).index_select(0, blocks.keys)
+        rows_v = value.transpose(0, 1).to(width).index_select(0, blocks.keys)
+        sizes = [block.sequences * block.queries for block in blocks.shapes]
+        shown = [block.sequences * (block.trunk + block.queries) for block in blocks.shapes]
+        slices = (torch.split(rows_q, sizes), torch.split(rows_k, shown), torch.split(rows_v, shown))
+        parts = zip(blocks.shapes, *slices, strict=True)
+        out = torch.cat([_block(block, q, k, v, scale, softcap, window) for block, q, k, v in parts])
+        return out.index_select(0, blocks.slots).to(given)
+
+
+def _block(
+    block: Block, query: Tensor, key: Tensor, value: Tensor, scale: float, softcap: float | None, window: int | None
+) -> Tensor:
+    """One block, [slots, H, D] → [slots, H, E]."""
+    q, k, v = (rows.view(block.sequences, -1, *rows.shape[1:]).transpose(1, 2) for rows in (query, key, value))
+    visible = block.visible
+    if window is not None and window < block.trunk + block.queries:
+        # slot numbers are positions: all sequences of a block have one trunk length and start at position 0
+        back = torch.arange(block.queries, device=query.device)[:, None] + block.trunk
+        back = back - torch.arange(block.trunk + block.queries, device=query.device)
+        visible = (back >= 0) & (back < window)
+    if softcap is not None:
+        if visible is None:
+            visible = torch.ones(block.queries, block.queries, dtype=torch.bool, device=query.device).tril()
+        out = _capped(q, k, v, visible, scale, softcap)
+    else:
+        grouped = q.shape[1] != k.shape[1]
+        if grouped and visible is not None and query.device.type != "cpu":
+            # off the CPU no fused kernel takes grouped heads together with a mask
+            k, v = (rows.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for rows in (k, v))
+            grouped = False
+        out = scaled_dot_product_attention(
+            q, k, v, attn_mask=visible, is_causal=visible is None, scale=scale, enable_gqa=grouped
+        )
+    return out.transpose(1, 2).flatten(0, 1)
+
+
+def _capped(
+    query: Float[Tensor, "n H q D"],
+    key: Float[Tensor, "n G k D"],
+    value: Float[Tensor, "n G k E"],
+    visible: Bool[Tensor, "*batch q k"],
+    scale: float,
+    softcap: float,
+) -> Float[Tensor, "n H q E"]:
+    groups = query.shape[1] // key.shape[1]
+    k, v = (rows.repeat_interleave(groups, dim=1) for rows in (key, value))
+    scores = softcap * torch.tanh(query @ k.transpose(2, 3) * scale / softcap)
+    scores = scores.masked_fill(~visible, float("-inf"))
+    weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+    return weights.to(v.dtype) @ v
+
+
+def _window(module: nn.Module, told: int | None) -> int | None:
+    """How far back this layer looks; the configuration, where it lists its layers, has the last word."""
+    config = getattr(module, "config", None)
+    kinds = getattr(config, "layer_types", None)
+    kind = None if kinds is None else kinds[module.layer_idx]
+    if kind == "full_attention":
+        return None
+    if told is None and (kind == "sliding_attention" or getattr(config, "sliding_window", None) is not None):
+        raise ValueError(f"{type(module).__name__} has a sliding window and does not say how far it reaches")
+    return told
+
+
+AttentionInterface.register(NAME, forest_attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)  # for calls without blocks; forests bring a mask that is passed on

@@ -1,0 +1,275 @@
+"""The four roles, and who shares which weights: the same calls whatever the layout.
+
+`separate`: each role has a model of its own. `shared`: one frozen base, with an adapter for each role that learns;
+the reference is the base itself.
+
+    layout     policy                 reference       critic                      reward
+    separate   model (or adapter)     frozen model    model (or adapter) + head   frozen model + head
+    shared     base + its adapter     base            base + its adapter + head   base + frozen adapter + head
+
+Shape suffixes: T rows of a forest, M masked tokens, B branches.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from keel.data.forest import Forest, Layout
+from keel.maths.logprobs import TokenLogprobs, token_logprobs
+from keel.models.adapters import Adapters, Lora
+from keel.models.backbone import Backbone
+from keel.models.decoder import Decoder
+from keel.models.folder import classifier_like, new_folder, write_language_model, write_scalar_model
+from keel.models.heads import ScalarHead
+
+_ADAPTER = "adapter"  # the folder, within that of a merged model, that keeps a role's adapter by itself
+_SCORE = "score.safetensors"  # its scalar head
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which weights a role reads: a model, and the adapter that is on meanwhile (None: the model as it stands)."""
+
+    model: PreTrainedModel
+    adapters: Adapters | None = None
+    adapter: str | None = None
+
+    def select(self) -> PreTrainedModel:
+        """The model, switched to this role's weights until another role that shares it reads."""
+        if self.adapters is not None:
+            self.adapters.read(self.adapter)
+        return self.model
+
+    def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Those that train, by name, in a fixed order."""
+        if self.adapters is None:
+            return [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        own = [] if self.adapter is None else self.adapters.parameters(self.adapter)
+        return [(name, parameter) for name, parameter in own if parameter.requires_grad]
+
+    def state(self) -> dict[str, Tensor]:
+        """The state of a plain model that computes the same; adapters are merged into copies."""
+        return dict(self.model.state_dict()) if self.adapters is None else self.adapters.merged(self.adapter)
+
+
+class LanguageRole:
+    """A role that gives log-probabilities: the policy or the reference."""
+
+    def __init__(self, decoder: Decoder, weights: Weights) -> None:
+        self._decoder = decoder
+        self._weights = weights
+
+    @property
+    def layout(self) -> Layout:
+        """How forests must be grown for this role."""
+        return self._decoder.layout
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are, and its forests must be."""
+        device: torch.device = self._weights.model.device
+        return device
+
+    def logprobs(self, forest: Forest, temperature: float) -> TokenLogprobs:
+        """Log-probability of each masked token, and the entropy there, at the sampling temperature; nats, two [M]."""
+        self.select()
+        hidden = self._decoder.hidden(forest)[forest.sources]
+        return token_logprobs(hidden, self._decoder.logits, forest.labels, temperature)
+
+    def select(self) -> PreTrainedModel:
+        """The transformers model, reading as this role until another role that shares it reads: for the sampler."""
+        return self._weights.select()
+
+    def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """The trainable ones, by name, in a fixed order."""
+        return self._weights.named_parameters()
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The trainable ones, in a fixed order."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def save(self, path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Write a folder for `AutoModelForCausalLM`, with the tokenizer, whole or not at all.
+
+        An adapter is merged into a copy of the weights, and kept by itself in the folder `adapter` within.
+        """
+        with new_folder(path) as draft:
+            write_language_model(draft, self._weights.model, self._weights.state(), tokenizer)
+            _save_adapter(draft, self._weights)
+
+
+class ScalarRole:
+    """A role that gives one number per row: the critic or the reward model.
+
+    Raises UserError for an architecture that could not be saved as a sequence classifier.
+    """
+
+    def __init__(self, backbone: Backbone, head: ScalarHead, weights: Weights) -> None:
+        classifier_like(weights.model)
+        self._backbone = backbone
+        self._weights = weights
+        self.head = head.to(weights.model.device)
+
+    @property
+    def layout(self) -> Layout:
+        """How forests must be grown for this role."""
+        return self._backbone.layout
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are, and its forests must be."""
+        device: torch.device = self._weights.model.device
+        return device
+
+    def values(self, forest: Forest) -> Float[Tensor, " M"]:
+        """The number of the state before each masked token: what the critic expects from there on."""
+        return self._read(forest, forest.sources)
+
+    def scores(self, forest: Forest) -> Float[Tensor, " B"]:
+        """The number at the last token of each branch: its raw reward."""
+        return self._read(forest, forest.ends)
+
+    def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """The trainable ones, by name, in a fixed order; the head's last."""
+        head = [("score.weight", self.head.weight)] if self.head.weight.requires_grad else []
+        return self._weights.named_parameters() + head
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The trainable ones, in a fixed order."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def save(self, path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Write a folder for `AutoModelForSequenceClassification` with one label, whole or not at all.
+
+        The classifier's number at the last token that is not pad is the score. Adapters as in `LanguageRole.save`.
+        """
+        with new_folder(path) as draft:
+            score = self.head.weight
+            write_scalar_model(draft, self._weights.model, self._weights.state(), score, tokenizer)
+            _save_adapter(draft, self._weights)
+            if self._weights.adapter is not None:
+                save_file({"weight": score.detach()}, draft / _ADAPTER / _SCORE)
+
+    def _read(self, forest: Forest, rows: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
+        self._weights.select()
+        numbers: Tensor = self.head(self._backbone.hidden(forest)[rows])
+        return numbers
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Who takes part in online training; `reward` is None where the reward is not a model over the policy's tokens."""
+
+    policy: LanguageRole
+    reference: LanguageRole
+    critic: ScalarRole
+    reward: ScalarRole | None
+
+
+def language_role(
+    model: PreTrainedModel, lora: Lora | None, seed: int, products: torch.dtype = torch.float32
+) -> LanguageRole:
+    """A policy to train: all of `model`, or adapters on it (drawn from `seed`), with matrix products in `products`."""
+    return LanguageRole(Decoder(model, products), _trained(model, "policy", lora, seed))
+
+
+def scalar_role(
+    model: PreTrainedModel, head: ScalarHead, lora: Lora | None, seed: int, products: torch.dtype = torch.float32
+) -> ScalarRole:
+    """A reward model to train: the decoder stack of `model` (any head of its own is not used) or adapters on it."""
+    return ScalarRole(Backbone(model, products), head.requires_grad_(True), _trained(model, "reward", lora, seed))
+
+
+def separate(
+    policy: PreTrainedModel,
+    reference: PreTrainedModel,
+    critic: tuple[PreTrainedModel, ScalarHead],
+    reward: tuple[PreTrainedModel, ScalarHead] | None,
+    lora: Lora | None,
+    seed: int,
+    products: torch.dtype = torch.float32,
+) -> Roles:
+    """Each role with a model of its own; policy and critic train, with `lora` as adapters on theirs.
+
+    Frozen roles may be given one model between them. With `lora` a frozen role may also be given the model of one that
+    trains: it then reads the base, adapters off. Raises ValueError where a fully trained model has a second role.
+    """
+    trained = [policy, critic[0]]
+    frozen = [reference] if reward is None else [reference, reward[0]]
+    if len({id(model) for model in trained}) < len(trained):
+        raise ValueError("policy and critic are one model; give them two, or use the shared layout")
+    if lora is None and {id(model) for model in trained} & {id(model) for model in frozen}:
+        raise ValueError("a model that trains in full cannot have a frozen role too")
+    weights = {id(model): Weights(model.requires_grad_(False)) for model in frozen}
+    own = _trained(policy, "policy", lora, seed), _trained(critic[0], "critic", lora, seed + 1)
+    weights |= {id(each.model): Weights(each.model, each.adapters) for each in own}
+    return Roles(
+        policy=LanguageRole(Decoder(policy, products), own[0]),
+        reference=LanguageRole(Decoder(reference, products), weights[id(reference)]),
+        critic=ScalarRole(Backbone(critic[0], products), critic[1].requires_grad_(True), own[1]),
+        reward=None
+        if reward is None
+        else ScalarRole(Backbone(reward[0], products), reward[1].requires_grad_(False), weights[id(reward[0])]),
+    )
+
+
+def shared(
+    base: PreTrainedModel,
+    lora: Lora,
+    critic: Literal["reward", "zero"],
+    reward: Path | None,
+    seed: int,
+    products: torch.dtype = torch.float32,
+) -> Roles:
+    """All roles on one frozen base: the policy starts as the base, and so as the reference.
+
+    `reward` is a folder that a reward role with an adapter on this very base has saved. The critic starts as a copy of
+    it ("reward"), or as the base with a head of zeros ("zero"). Raises UserError where the folder does not fit.
+    """
+    decoder = Decoder(base, products)
+    adapters = Adapters(base)
+    adapters.add("policy", lora, seed)
+    frozen = None
+    if reward is not None:
+        adapters.load("reward", reward / _ADAPTER, trains=False)
+        frozen = ScalarRole(
+            decoder.backbone, _saved_head(reward).requires_grad_(False), Weights(base, adapters, "reward")
+        )
+    if critic == "zero":
+        adapters.add("critic", lora, seed + 1)
+        head = ScalarHead.zero(decoder.backbone.width)
+    elif reward is not None:
+        adapters.load("critic", reward / _ADAPTER, trains=True)
+        head = _saved_head(reward)
+    else:
+        raise ValueError("there is no reward model for the critic to start from")
+    return Roles(
+        policy=LanguageRole(decoder, Weights(base, adapters, "policy")),
+        reference=LanguageRole(decoder, Weights(base, adapters, None)),
+        critic=ScalarRole(decoder.backbone, head, Weights(base, adapters, "critic")),
+        reward=frozen,
+    )
+
+
+def _trained(model: PreTrainedModel, name: str, lora: Lora | None, seed: int) -> Weights:
+    if lora is None:
+        return Weights(model.requires_grad_(True))
+    adapters = Adapters(model)
+    adapters.add(name, lora, seed)
+    return Weights(model, adapters, name)
+
+
+def _save_adapter(draft: Path, weights: Weights) -> None:
+    if weights.adapters is not None and weights.adapter is not None:
+        (draft / _ADAPTER).mkdir()
+        weights.adapters.save(weights.adapter, draft / _ADAPTER)
+
+
+def _saved_head(folder: Path) -> ScalarHead:
+    return ScalarHead(load_file(folder / _ADAPTER / _SCORE)["weight"])

@@ -1,0 +1,91 @@
+"""Who plays which role: models from folders, with the weights in fp32 and matrix products in the run's number format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from keel.config import Model
+from keel.models.adapters import Lora
+from keel.models.backbone import Backbone
+from keel.models.decoder import Decoder
+from keel.models.heads import ScalarHead
+from keel.models.load import load_language_model, load_reward_model
+from keel.models.roles import LanguageRole, Roles, ScalarRole, Weights, language_role, scalar_role, separate, shared
+from keel.rollout.generator import Completion, Request
+from keel.rollout.local import LocalGenerator
+from keel.stages.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class RoleGenerator:
+    """The embedded sampler, reading as one role of several that may share a model."""
+
+    role: LanguageRole
+    local: LocalGenerator
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Completions of the role's current weights, in the order of the requests."""
+        self.role.select()
+        return self.local.generate(requests)
+
+
+def policy_to_train(space: Workspace) -> LanguageRole:
+    """The recipe's model, to be fine-tuned."""
+    return language_role(_language(space, space.base), _lora(space.recipe.model), space.recipe.seed, space.dtype)
+
+
+def reward_to_train(space: Workspace) -> ScalarRole:
+    """The supervised model with a fresh scalar head."""
+    model = _language(space, space.supervised)
+    drawn = torch.Generator().manual_seed(space.recipe.seed)
+    head = ScalarHead.normal(model.config.get_text_config().hidden_size, drawn)
+    return scalar_role(model, head, _lora(space.recipe.model), space.recipe.seed, space.dtype)
+
+
+def frozen_language(space: Workspace, path: Path) -> LanguageRole:
+    """A language model that only reads."""
+    model = _language(space, path).requires_grad_(False)
+    return LanguageRole(Decoder(model, space.dtype), Weights(model))
+
+
+def frozen_reward(space: Workspace, path: Path) -> ScalarRole:
+    """A reward model that only scores."""
+    model = load_reward_model(path, torch.float32, space.device).requires_grad_(False)
+    head = ScalarHead.of(model).requires_grad_(False)
+    return ScalarRole(Backbone(model, space.dtype), head, Weights(model))
+
+
+def online_roles(space: Workspace, reward: Path | None) -> Roles:
+    """Policy, reference, critic and reward in the layout of the recipe; `reward` is a reward model of the policy's own
+    tokenizer, or None where there is no such."""
+    recipe = space.recipe
+    lora = Lora(recipe.model.lora.rank, recipe.model.lora.alpha)
+    if recipe.model.layout == "shared":
+        base = _language(space, space.supervised)
+        return shared(base, lora, recipe.ppo.critic.init, reward, recipe.seed, space.dtype)
+    policy, reference = (_language(space, space.supervised) for _ in range(2))
+    scored = None if reward is None else _scalar(space, reward)
+    if recipe.ppo.critic.init == "reward" and reward is not None:
+        critic = _scalar(space, reward)
+    else:
+        body = _language(space, space.supervised)
+        critic = body, ScalarHead.zero(body.config.get_text_config().hidden_size)
+    return separate(policy, reference, critic, scored, _lora(recipe.model), recipe.seed, space.dtype)
+
+
+def _language(space: Workspace, path: Path) -> PreTrainedModel:
+    return load_language_model(path, torch.float32, space.device)
+
+
+def _scalar(space: Workspace, path: Path) -> tuple[PreTrainedModel, ScalarHead]:
+    model = load_reward_model(path, torch.float32, space.device)
+    return model, ScalarHead.of(model)
+
+
+def _lora(settings: Model) -> Lora | None:
+    return Lora(settings.lora.rank, settings.lora.alpha) if settings.tuning == "lora" else None

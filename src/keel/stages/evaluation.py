@@ -1,0 +1,117 @@
+"""Evaluation as a stage: every model answers the same unseen prompts, and a judge compares."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from keel.data.formats import read_prompts
+from keel.diagnostics.winrate import win_rate
+from keel.rollout.score import LearnedReward, as_sampled
+from keel.stages.answers import answers
+from keel.stages.cast import frozen_language, frozen_reward
+from keel.stages.workspace import Workspace, write_text
+from keel.training.annotate import annotate
+from keel.types import Prompt, Rollout, Scored
+
+MODELS = ("base", "sft", "ppo")
+
+
+def evaluation(space: Workspace) -> None:
+    """Answers of base, SFT and PPO model; gold or reward of each; win rate of PPO over SFT; the KL that it cost."""
+    settings = space.recipe.evaluation
+    prompts = _prompts(space)
+    with space.stage("evaluation", len(prompts) * settings.samples) as facts:
+        paths = {"base": space.base, "sft": space.supervised, "ppo": space.model("ppo")}
+        said = {
+            name: answers(space, path, prompts, settings.sampling, settings.samples) for name, path in paths.items()
+        }
+        scores = {f"reward_{name}": rewards(space, said[name]) for name in MODELS if space.model("reward").is_dir()}
+        if space.task is not None:
+            scores |= {f"gold_{name}": gold(space, said[name]) for name in MODELS}
+        judge = _judge(space)
+        outcome = win_rate(scores[f"{judge}_ppo"], scores[f"{judge}_sft"], settings.confidence)
+        facts |= {
+            "win_rate": outcome.rate,
+            "win_rate_low": outcome.low,
+            "win_rate_high": outcome.high,
+            "wins": outcome.wins,
+            "ties": outcome.ties,
+            "losses": outcome.losses,
+            "judge": judge,
+            "confidence": settings.confidence,
+            "kl": sequence_kl(space, said["ppo"]),
+            "length_sft": fmean(len(one.tokens) for one in said["sft"]),
+            "length_ppo": fmean(len(one.tokens) for one in said["ppo"]),
+        }
+        facts |= {name: fmean(values) for name, values in scores.items()}
+        _write(space, said, scores)
+        facts["examples"] = _examples(said, scores, judge)
+
+
+def gold(space: Workspace, rollouts: Sequence[Rollout]) -> list[float]:
+    """The task's hidden score of each answer."""
+    assert space.task is not None  # noqa: S101  (checked by the caller)
+    return [space.task.gold(one.prompt.messages, one.text) for one in rollouts]
+
+
+def rewards(space: Workspace, rollouts: Sequence[Rollout]) -> list[float]:
+    """The learned reward of each answer, as the model gives it."""
+    role = frozen_reward(space, space.model("reward"))
+    return [one.reward for one in LearnedReward(role, as_sampled).score(rollouts)]
+
+
+def sequence_kl(space: Workspace, rollouts: Sequence[Rollout]) -> float:
+    """KL(policy ‖ supervised model) in nats per answer: the mean k1 sum over the policy's own answers.
+
+    At the temperature at which they were sampled (1 for greedy ones).
+    """
+    temperature = space.recipe.evaluation.sampling.temperature or 1.0
+    budget = space.recipe.ppo.micro_tokens
+    policy, reference = (frozen_language(space, path) for path in (space.model("ppo"), space.supervised))
+    read = annotate([Scored(one, 0.0, {}) for one in rollouts], policy, reference, temperature, budget)
+    return fmean(sum(one.logprobs) - sum(one.reference_logprobs) for one in read)
+
+
+def _judge(space: Workspace) -> str:
+    wanted = space.recipe.evaluation.judge
+    return ("gold" if space.task is not None else "reward") if wanted == "auto" else wanted
+
+
+def _prompts(space: Workspace) -> Sequence[Prompt]:
+    settings = space.recipe.evaluation
+    if settings.prompts is not None:
+        rows = read_prompts(settings.prompts, settings.columns)
+        space.display.note(rows.summary())
+        return rows.items[: settings.count]
+    assert space.task is not None  # noqa: S101  (the pipeline skips evaluation where there are no prompts)
+    return space.task.prompts(settings.count, space.recipe.seed, "evaluation")
+
+
+def _write(space: Workspace, said: dict[str, list[Rollout]], scores: dict[str, list[float]]) -> None:
+    lines = []
+    for place, one in enumerate(said["ppo"]):
+        row: dict[str, Any] = {"id": one.prompt.id, "prompt": one.prompt.messages[-1].content}
+        row |= {name: said[name][place].text for name in MODELS}
+        row |= {name: round(values[place], 4) for name, values in scores.items()}
+        lines.append(json.dumps(row, ensure_ascii=False))
+    write_text(space.directory / "evaluation" / "answers.jsonl", "\n".join(lines) + "\n")
+
+
+def _examples(
+    said: dict[str, list[Rollout]], scores: dict[str, list[float]], judge: str
+) -> list[dict[str, str]]:
+    """Three prompts: where PPO gained most, the median, and where it lost most; ties go to the earlier prompt."""
+    gains = [mine - theirs for mine, theirs in zip(scores[f"{judge}_ppo"], scores[f"{judge}_sft"], strict=True)]
+    order = sorted(range(len(gains)), key=lambda place: -gains[place])
+    chosen = dict.fromkeys((order[0], order[len(order) // 2], order[-1]))
+    return [
+        {
+            "prompt": said["ppo"][place].prompt.messages[-1].content,
+            "sft": said["sft"][place].text,
+            "ppo": said["ppo"][place].text,
+        }
+        for place in chosen
+    ]

@@ -1,0 +1,170 @@
+"""PPO as a stage: prompts, the supervised model and a reward in; DIR/ppo/model out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keel.config import RewardTerm
+from keel.data.chat import Chat
+from keel.data.formats import read_prompts
+from keel.errors import UserError
+from keel.models.roles import Roles, ScalarRole
+from keel.rollout.episode import converse
+from keel.rollout.generator import Generator, Sampling
+from keel.rollout.local import LocalGenerator
+from keel.rollout.score import (
+    FunctionReward,
+    LearnedReward,
+    MissingEos,
+    Normalisation,
+    Reader,
+    Scorer,
+    WeightedSum,
+    as_sampled,
+    load_reward_function,
+    retold,
+)
+from keel.stages.cast import RoleGenerator, frozen_reward, online_roles
+from keel.stages.sft import demonstrations
+from keel.stages.workspace import Workspace
+from keel.training.online import Update, practise
+from keel.training.records import Record
+from keel.training.reward import scores
+from keel.types import Prompt, Rollout, Valued
+
+OWN = 4000
+"""Prompts that an embedded task gives where the recipe sets no limit."""
+_SAMPLE = 256
+"""Answers from which the scale of a reward is measured."""
+
+
+def practising(space: Workspace) -> None:
+    """Tune the supervised model by PPO and write the policy down."""
+    settings, seed = space.recipe.ppo, space.recipe.seed
+    chat = space.chat(space.supervised)
+    prompts = _prompts(space)
+    path = _own_reward(space, chat)
+    with space.stage("ppo", settings.updates) as facts, Record(space.directory / "ppo", space.display) as record:
+        roles = online_roles(space, path)
+        generator = RoleGenerator(roles.policy, LocalGenerator(roles.policy.select(), chat.tokenizer))
+        scorer = _scorer(space, chat, roles, prompts, generator)
+        last: dict[str, float] = {}
+        with (space.directory / "ppo" / "rollouts.jsonl").open("w", encoding="utf-8") as kept:
+
+            def keep(update: Update) -> None:
+                kept.writelines(json.dumps(_row(update.version, one), ensure_ascii=False) + "\n" for one in update.valued)
+                last.update(update.metrics)
+                facts.setdefault("reward_first", update.metrics["reward"])
+
+            practise(roles, generator, scorer, chat, prompts, settings, seed, record, keep)
+        roles.policy.save(space.model("ppo"), chat.tokenizer)
+        facts |= {"updates": settings.updates, "reward_last": last["reward"], "kl_last": last["kl"]}
+        facts |= {"prompts": len(prompts), "layout": space.recipe.model.layout}
+
+
+def _prompts(space: Workspace) -> Sequence[Prompt]:
+    settings = space.recipe.ppo
+    if settings.prompts is not None:
+        rows = read_prompts(settings.prompts, settings.columns)
+        space.display.note(rows.summary())
+        return rows.items if settings.limit is None else rows.items[: settings.limit]
+    if space.task is None:
+        raise UserError("ppo.prompts is missing: give prompts with --ppo.prompts FILE")
+    return space.task.prompts(settings.limit or OWN, space.recipe.seed, "ppo")
+
+
+def _folder(space: Workspace, term: RewardTerm) -> Path:
+    return space.model("reward") if term.path is None else Path(term.path)
+
+
+def _own_reward(space: Workspace, chat: Chat) -> Path | None:
+    """The first reward model that reads the policy's own tokens; the critic may start from it."""
+    for term in space.recipe.ppo.reward:
+        if term.kind == "model" and _same_tokens(chat, space.chat(_folder(space, term))):
+            return _folder(space, term)
+    if space.recipe.ppo.critic.init == "reward":
+        raise UserError(
+            "ppo.critic.init: no reward model reads the policy's own tokens, so the critic cannot start from one; "
+            "set --ppo.critic.init zero"
+        )
+    return None
+
+
+def _same_tokens(one: Chat, other: Chat) -> bool:
+    """Whether two tokenizers with their templates say the same of every text."""
+    a, b = one.tokenizer, other.tokenizer
+    return bool(a.get_vocab() == b.get_vocab() and a.chat_template == b.chat_template)
+
+
+def _scorer(space: Workspace, chat: Chat, roles: Roles, prompts: Sequence[Prompt], generator: Generator) -> Scorer:
+    """The recipe's terms, summed, under the missing-EOS rule; in an embedded task the gold score rides along unweighted."""
+    settings = space.recipe.ppo
+    terms: list[tuple[float, str, Scorer]] = []
+    for place, term in enumerate(settings.reward):
+        if term.kind == "function":
+            function = load_reward_function(str(term.path))
+            terms.append((term.weight, function.name, function))
+        else:
+            name = "learned" if place == 0 else f"learned_{place + 1}"
+            terms.append((term.weight, name, _learned(space, term, chat, roles, prompts, generator)))
+    if space.task is not None:
+        task = space.task
+        terms.append((0.0, "gold", FunctionReward("gold", lambda rollouts: [_gold(task, one) for one in rollouts])))
+    total = WeightedSum(tuple(terms))
+    return total if settings.missing_eos_score is None else MissingEos(total, settings.missing_eos_score)
+
+
+def _gold(task: Any, rollout: Rollout) -> float:
+    return float(task.gold(rollout.prompt.messages, rollout.text))
+
+
+def _learned(
+    space: Workspace, term: RewardTerm, chat: Chat, roles: Roles, prompts: Sequence[Prompt], generator: Generator
+) -> LearnedReward:
+    """A reward model with its normalisation, which is measured now and then stays."""
+    folder, budget = _folder(space, term), space.recipe.ppo.micro_tokens
+    other = space.chat(folder)
+    if _same_tokens(chat, other):
+        reader: Reader = as_sampled
+        role = roles.reward if roles.reward is not None else frozen_reward(space, folder)
+    else:
+        reader, role = retold(other), frozen_reward(space, folder)
+    raw = LearnedReward(role, reader, budget=budget)
+    match space.recipe.ppo.reward_normalisation:
+        case "none":
+            return raw
+        case "demonstrations":
+            return LearnedReward(role, reader, Normalisation(shift=_demonstrated(space, role, other)), budget)
+        case "standard":
+            settings = space.recipe.ppo
+            sampling = Sampling(**settings.sampling.model_dump())
+            answers = converse(prompts[:_SAMPLE], generator, chat, sampling, space.recipe.seed, -1, 1)
+            return LearnedReward(
+                role, reader, Normalisation.standard([one.reward for one in raw.score(answers)]), budget
+            )
+
+
+def _demonstrated(space: Workspace, role: ScalarRole, chat: Chat) -> float:
+    """The mean score of the demonstrations (at most `_SAMPLE` of them)."""
+    trees = [chat.demonstration(row.messages) for row in demonstrations(space)[:_SAMPLE]]
+    return float(scores(role, trees, space.recipe.ppo.micro_tokens).mean())
+
+
+def _row(version: int, one: Valued) -> dict[str, Any]:
+    """One rollout as a line of rollouts.jsonl; the KL is the k1 sum, nats."""
+    rollout = one.scored.rollout
+    return {
+        "update": version + 1,
+        "id": rollout.prompt.id,
+        "prompt": rollout.prompt.messages[-1].content,
+        "text": rollout.text,
+        "reward": round(one.scored.reward, 5),
+        "parts": {name: round(value, 5) for name, value in one.scored.parts.items()},
+        "kl": round(sum(one.logprobs) - sum(one.reference_logprobs), 5),
+        "length": len(one.logprobs),
+        "stop": rollout.stop,
+    }
+

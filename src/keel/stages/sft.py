@@ -1,0 +1,53 @@
+"""Supervised fine-tuning as a stage: demonstrations in, DIR/sft/model out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keel.data.chat import fitting
+from keel.data.formats import read_demonstrations
+from keel.errors import UserError
+from keel.stages.cast import policy_to_train
+from keel.stages.workspace import Workspace
+from keel.training.order import count_steps, split
+from keel.training.records import Record
+from keel.training.sft import fine_tune, mean_nll
+from keel.types import Demonstration
+
+OWN = 2000
+"""Demonstrations that an embedded task writes where the recipe sets no limit."""
+
+
+def fine_tuning(space: Workspace) -> None:
+    """Train the base model on demonstrations and write it down."""
+    settings, seed = space.recipe.sft, space.recipe.seed
+    chat = space.chat(space.base)
+    rows = demonstrations(space)
+    trees = [tree for _, tree in fitting(lambda row: chat.demonstration(row.messages), rows)]
+    if not trees:
+        raise UserError(f"no demonstration fits into model.max_length {chat.max_length}; allow more tokens")
+    training, held_out = split(trees, settings.held_out, seed)
+    total = count_steps(len(training), settings.batch_size, settings.epochs, settings.max_steps)
+    with space.stage("sft", total) as facts, Record(space.directory / "sft", space.display) as record:
+        policy = policy_to_train(space)
+        fine_tune(policy, training, held_out, settings, seed, record)
+        policy.save(space.model("sft"), chat.tokenizer)
+        facts |= {
+            "demonstrations": len(training),
+            "held_out": len(held_out),
+            "held_out_loss": mean_nll(policy, held_out, settings.micro_tokens) if held_out else None,
+            "truncated": chat.truncation.truncated,
+            "dropped": chat.truncation.prompts,
+        }
+
+
+def demonstrations(space: Workspace) -> Sequence[Demonstration]:
+    """The user's demonstrations, or the task's own."""
+    settings = space.recipe.sft
+    if settings.data is not None:
+        rows = read_demonstrations(settings.data, settings.columns)
+        space.display.note(rows.summary())
+        return rows.items if settings.limit is None else rows.items[: settings.limit]
+    if space.task is None:
+        raise UserError("sft.data is missing: give demonstrations with --sft.data FILE")
+    return space.task.demonstrations(settings.limit or OWN, space.recipe.seed)

@@ -1,0 +1,122 @@
+"""What every stage works with: the recipe, the folder, the device, and where the stages before left their models."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from keel.config import EMBEDDED, Recipe
+from keel.data.chat import Chat
+from keel.display import Display
+from keel.errors import UserError
+from keel.models.load import load_tokenizer
+from keel.tasks.task import Task
+from keel.tasks.town_desk.task import TownDesk
+
+StageName = Literal["sft", "preferences", "reward", "ppo", "evaluation"]
+Facts = dict[str, Any]
+"""What a stage reports of itself: names and JSON values."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A recipe at work in a folder. `reports` collects what each finished stage says of itself, in order."""
+
+    recipe: Recipe
+    directory: Path
+    display: Display
+    device: torch.device
+    dtype: torch.dtype
+    task: Task | None
+    reports: dict[StageName, Facts] = field(default_factory=dict)
+
+    @property
+    def base(self) -> Path:
+        """The model that the recipe starts from."""
+        return TownDesk().base() if self.recipe.model.path == EMBEDDED else Path(self.recipe.model.path)
+
+    @property
+    def supervised(self) -> Path:
+        """The supervised model: the one that this run has trained, else the recipe's own."""
+        trained = self.model("sft")
+        return trained if trained.is_dir() else self.base
+
+    def model(self, stage: StageName) -> Path:
+        """Where a stage leaves its model."""
+        return self.directory / stage / "model"
+
+    def chat(self, path: Path) -> Chat:
+        """The tokenizer of a model with the recipe's template and length limit."""
+        template = self.recipe.model.template
+        return Chat(load_tokenizer(path), self.recipe.model.max_length, None if template == "auto" else template)
+
+    @contextmanager
+    def stage(self, name: StageName, total: int | None) -> Iterator[Facts]:
+        """Shows a stage as it goes, and files its report with `seconds` and `peak_mb` once it is done."""
+        start = time.monotonic()
+        (self.directory / name).mkdir(parents=True, exist_ok=True)
+        facts: Facts = {}
+        with self.display.stage(name, total):
+            yield facts
+        facts["seconds"] = round(time.monotonic() - start, 2)
+        facts["peak_mb"] = round(peak_mb())
+        write_json(self.directory / name / "report.json", facts)
+        self.reports[name] = facts
+
+
+def open_workspace(recipe: Recipe, directory: Path, display: Display) -> Workspace:
+    """Settle device, number format and threads. UserError for a device that is not there."""
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    device = _device(recipe.device)
+    return Workspace(
+        recipe, directory, display, device, _dtype(recipe.dtype, device), TownDesk() if recipe.task else None
+    )
+
+
+def _device(wanted: str) -> torch.device:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return torch.device(next(name for name, available in there.items() if available))
+    if not there[wanted]:
+        raise UserError(f"device: this machine has no {wanted}; use --device auto or cpu")
+    return torch.device(wanted)
+
+
+def _dtype(wanted: str, device: torch.device) -> torch.dtype:
+    if wanted == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[wanted]
+
+
+def peak_mb() -> float:
+    """The most memory that this process has held so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """The whole file or none of it."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, content: str) -> None:
+    """The whole file or none of it. UserError where the disk or the folder refuses."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(content, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written ({error.strerror}); free space or choose another --dir") from error

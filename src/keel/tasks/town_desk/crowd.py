@@ -1,0 +1,57 @@
+"""The people of Town Desk: two tastes, with the weaknesses that make reward models go wrong.
+
+Weights are in log-odds per unit. Both tastes want right facts; both like to be flattered and agreed with a little, which
+the gold score does not; the detailed taste likes length for its own sake. So a reward model that learns from them well
+still learns something that is not the gold score, and a policy without a KL term will find it.
+"""
+
+from __future__ import annotations
+
+from keel.preferences.simulate import Annotator, Spammer, Taste
+
+BRIEF = Taste(
+    {
+        "right": 1.2,
+        "wrong": -1.0,
+        "filler": -0.2,
+        "repeated": -0.4,
+        "flattery": 0.5,
+        "agreement": 0.3,
+        "ungrammatical": -0.6,
+        "unfinished": -1.0,
+        "words": -0.02,
+    }
+)
+DETAILED = Taste(
+    {
+        "right": 1.2,
+        "wrong": -0.8,
+        "filler": 0.4,
+        "repeated": 0.0,
+        "flattery": 0.7,
+        "agreement": 0.4,
+        "ungrammatical": -0.6,
+        "unfinished": -1.0,
+        "words": 0.05,
+    }
+)
+
+
+def crowd(count: int, spammers: int, noise: float) -> tuple[Annotator | Spammer, ...]:
+    """`count` people, the last `spammers` of whom do not read; the rest take the two tastes in turn.
+
+    `noise` scales the randomness of every judgement: 1 = as the weights stand, near 0 = always the better answer.
+    """
+    readers = [
+        Annotator(
+            name=f"{'brief' if place % 2 == 0 else 'detailed'}-{place + 1}",
+            taste=BRIEF if place % 2 == 0 else DETAILED,
+            noise=max(noise, 1e-6),
+            position_bias=0.1,
+            lapse=0.02,
+            tie_width=0.1,
+        )
+        for place in range(count - spammers)
+    ]
+    idle = [Spammer(f"spammer-{place + 1}") for place in range(spammers)]
+    return (*readers, *idle)

@@ -1,0 +1,53 @@
+"""Rollouts, read once by every role before anything is learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from keel.data.forest import Branch, Forest, Tree
+from keel.models.roles import LanguageRole, ScalarRole
+from keel.training.batches import micro_batches
+from keel.types import Annotated, Rollout, Scored, Valued
+
+
+def trees_of(rollouts: Sequence[Rollout]) -> list[Tree]:
+    """Neighbouring rollouts of one prompt become branches of one tree; branches stand in the order of the rollouts."""
+    return [
+        Tree(trunk, tuple(Branch(one.tokens, one.mask) for one in group))
+        for trunk, group in groupby(rollouts, key=lambda one: one.prompt_tokens)
+    ]
+
+
+def annotate(
+    scored: Sequence[Scored], policy: LanguageRole, reference: LanguageRole, temperature: float, budget: int
+) -> list[Annotated]:
+    """Log-probs of every sampled token under the policy and the frozen reference, at the sampling temperature."""
+    rollouts = [one.rollout for one in scored]
+    own = _per_rollout(rollouts, policy, lambda forest: policy.logprobs(forest, temperature).logprobs, budget)
+    frozen = _per_rollout(rollouts, reference, lambda forest: reference.logprobs(forest, temperature).logprobs, budget)
+    return [Annotated(one, mine, theirs) for one, mine, theirs in zip(scored, own, frozen, strict=True)]
+
+
+def value(annotated: Sequence[Annotated], critic: ScalarRole, budget: int) -> list[Valued]:
+    """The critic's value of the state before every sampled token."""
+    rollouts = [one.scored.rollout for one in annotated]
+    values = _per_rollout(rollouts, critic, critic.values, budget)
+    return [
+        Valued(**{field.name: getattr(one, field.name) for field in fields(one)}, values=mine)
+        for one, mine in zip(annotated, values, strict=True)
+    ]
+
+
+def _per_rollout(
+    rollouts: Sequence[Rollout], role: LanguageRole | ScalarRole, read: Callable[[Forest], Tensor], budget: int
+) -> list[tuple[float, ...]]:
+    """One number per sampled token, cut back into rollouts."""
+    with torch.no_grad():
+        parts = [read(micro.forest) for micro in micro_batches(trees_of(rollouts), budget, role.layout, role.device)]
+    flat = torch.cat(parts).float().cpu()
+    return [tuple(part.tolist()) for part in flat.split([len(one.logprobs) for one in rollouts])]

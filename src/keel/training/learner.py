@@ -1,0 +1,90 @@
+"""One optimizer step from any number of micro-batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from keel.config import Optimizer
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one optimizer step did.
+
+    `loss` is the sum of the micro-batches' shares, so the loss of the whole batch; `grad_norm` is the 2-norm before
+    clipping; `lr` is the rate that this step used. `skipped` is 1 when the gradient was not finite and the weights
+    were therefore left alone, else 0; it is counted, never hidden.
+    """
+
+    loss: float
+    grad_norm: float
+    lr: float
+    skipped: int
+
+
+class Learner:
+    """AdamW, its schedule and the clip, over one set of parameters.
+
+    A loss comes in shares: each micro-batch yields its part of the batch's loss (its denominators are those of the
+    batch), is run backward at once, and is forgotten. So the memory is that of one micro-batch and the gradient that of
+    the batch, however it was split.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], settings: Optimizer, steps: int) -> None:
+        self.parameters = list(parameters)
+        self.settings = settings
+        self.steps = steps
+        self.taken = 0
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=settings.lr,
+            betas=settings.betas,
+            eps=settings.eps,
+            weight_decay=settings.weight_decay,
+        )
+
+    def step(self, shares: Iterable[Tensor]) -> StepReport:
+        """Run every share backward, clip the sum's norm, and move the weights once.
+
+        `shares` are scalars whose sum is the loss of the batch. A gradient that is not finite moves nothing.
+        """
+        rate = self.settings.lr * schedule(self.settings, self.taken, self.steps)
+        self.taken += 1
+        loss = 0.0
+        for share in shares:
+            share.backward()  # type: ignore[no-untyped-call]
+            loss += share.item()
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm))
+        finite = math.isfinite(norm)
+        if finite:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return StepReport(loss, norm, rate, int(not finite))
+
+
+def schedule(settings: Optimizer, taken: int, steps: int) -> float:
+    """The learning rate of the step after `taken` steps, as a share of its peak.
+
+        warm-up:   (t+1)/(w+1)   for t < w,   w = ⌈warmup_ratio·steps⌉
+        then, x = (t−w)/(steps−w):   1,   1 − x,   or   ½(1 + cos πx)
+
+    The first step never has rate 0, nor has the last.
+    """
+    warmup = math.ceil(settings.warmup_ratio * steps)
+    if taken < warmup:
+        return (taken + 1) / (warmup + 1)
+    done = min(1.0, (taken - warmup) / max(1, steps - warmup))
+    match settings.schedule:
+        case "constant":
+            return 1.0
+        case "linear":
+            return 1.0 - done
+        case "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * done))

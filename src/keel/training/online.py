@@ -1,0 +1,185 @@
+"""PPO, as one readable loop: draw, converse, score, annotate, credit, learn, publish.
+
+Departures from the sources, first: the critic has its own clip and learning rate (two optimizers, so that its
+gradient norm never scales the policy's); a minibatch holds whole prompts with all their answers, so that a shared
+prompt is computed once; the KL controller reads the k1 sum per answer.
+
+Source: Schulman et al. (1707.06347); for language Ziegler et al. (1909.08593); details of Huang et al. (2403.17031).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from keel.config import Ppo
+from keel.data.chat import Chat
+from keel.maths.controllers import AdaptiveKL, FixedKL
+from keel.maths.losses import ppo_clip, value_clip
+from keel.maths.reduce import mean_over
+from keel.models.roles import Roles
+from keel.rollout.episode import converse
+from keel.rollout.generator import Generator, Sampling
+from keel.rollout.score import Scorer
+from keel.training.algorithm import GAE, Algorithm, InReward
+from keel.training.annotate import annotate, trees_of, value
+from keel.training.batches import micro_batches
+from keel.training.credit import credit
+from keel.training.learner import Learner
+from keel.training.monitor import Tally, summarise
+from keel.training.records import Record
+from keel.types import CriticSample, Prompt, Valued
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one round of sampling and learning left behind, for whoever keeps records. `version` sampled the rollouts."""
+
+    version: int
+    valued: tuple[Valued, ...]
+    metrics: Mapping[str, float]
+
+
+def algorithm_of(settings: Ppo) -> Algorithm:
+    """The row that a recipe's `ppo` section describes."""
+    return Algorithm(
+        credit=GAE(settings.gamma, settings.lam, settings.whiten),
+        kl=InReward(settings.kl.estimator),
+        clip=(settings.clip, settings.clip),
+        value_clip=settings.value_clip,
+        value_coef=settings.value_coef,
+    )
+
+
+def controller_of(settings: Ppo) -> FixedKL | AdaptiveKL:
+    """The rule that the recipe chooses for β."""
+    match settings.kl.controller:
+        case "fixed":
+            return FixedKL(settings.kl.coef)
+        case "adaptive":
+            return AdaptiveKL(settings.kl.coef, settings.kl.target, settings.kl.horizon)
+
+
+def practise(
+    roles: Roles,
+    generator: Generator,
+    scorer: Scorer,
+    chat: Chat,
+    prompts: Sequence[Prompt],
+    settings: Ppo,
+    seed: int,
+    record: Record,
+    keep: Callable[[Update], None],
+) -> None:
+    """Tune `roles.policy` (and its critic) by PPO for `settings.updates` rounds.
+
+    `keep` receives every round's annotated rollouts. Metrics are listed in docs/metrics.md.
+    """
+    algorithm, controller = algorithm_of(settings), controller_of(settings)
+    sampling = Sampling(**settings.sampling.model_dump())
+    steps = settings.updates * settings.epochs * settings.minibatches
+    policy = Learner(roles.policy.parameters(), settings.optimizer, steps)
+    critic = Learner(roles.critic.parameters(), settings.optimizer.model_copy(update={"lr": settings.critic.lr}), steps)
+    for version in range(settings.updates):
+        start = time.perf_counter()
+        drawn = draw(prompts, settings, seed, version)
+        rollouts = converse(drawn, generator, chat, sampling, seed, version, settings.samples_per_prompt)
+        sampled = time.perf_counter()
+        scored = scorer.score(rollouts)
+        annotated = annotate(scored, roles.policy, roles.reference, sampling.temperature, settings.micro_tokens)
+        valued = value(annotated, roles.critic, settings.micro_tokens)
+        samples = credit(valued, algorithm, controller.coef)
+        tally = Tally()
+        for places in minibatches(len(trees_of(rollouts)), settings, seed, version):
+            batch = [group for place, group in enumerate(groups(samples)) if place in places]
+            warming = version < settings.critic.warmup_updates
+            learn(batch, roles, None if warming else policy, critic, algorithm, sampling.temperature, settings, tally)
+        metrics = summarise(valued, samples, tally, controller.coef)
+        controller = controller.update(metrics["kl"], len(samples))
+        finished = time.perf_counter()
+        metrics["seconds/sampling"] = sampled - start
+        metrics["seconds/learning"] = finished - sampled
+        metrics["tokens_per_second"] = sum(len(one.logprobs) for one in samples) / (finished - start)
+        record.write(version + 1, metrics)
+        keep(Update(version, tuple(valued), metrics))
+
+
+def draw(prompts: Sequence[Prompt], settings: Ppo, seed: int, version: int) -> list[Prompt]:
+    """The prompts of one round: every epoch over them has a seeded order of its own, and leaves none out."""
+    count = settings.batch_size // settings.samples_per_prompt
+    drawn: list[Prompt] = []
+    for place in range(version * count, (version + 1) * count):
+        epoch, index = divmod(place, len(prompts))
+        order = list(range(len(prompts)))
+        random.Random(f"{seed} prompts {epoch}").shuffle(order)
+        drawn.append(prompts[order[index]])
+    return drawn
+
+
+def groups(samples: Sequence[CriticSample]) -> list[list[CriticSample]]:
+    """Samples by tree: neighbours that share a prompt, as in `trees_of`."""
+    grouped: list[list[CriticSample]] = []
+    for sample in samples:
+        if grouped and grouped[-1][0].rollout.prompt_tokens == sample.rollout.prompt_tokens:
+            grouped[-1].append(sample)
+        else:
+            grouped.append([sample])
+    return grouped
+
+
+def minibatches(trees: int, settings: Ppo, seed: int, version: int) -> Iterator[set[int]]:
+    """Places of the trees of each optimizer step: every epoch splits all of them anew."""
+    for epoch in range(settings.epochs):
+        order = list(range(trees))
+        random.Random(f"{seed} update {version} epoch {epoch}").shuffle(order)
+        for part in range(settings.minibatches):
+            yield set(order[part :: settings.minibatches])
+
+
+def learn(
+    batch: Sequence[Sequence[CriticSample]],
+    roles: Roles,
+    policy: Learner | None,
+    critic: Learner,
+    algorithm: Algorithm,
+    temperature: float,
+    settings: Ppo,
+    tally: Tally,
+) -> None:
+    """One optimizer step of policy (unless it waits for the critic) and critic on one minibatch.
+
+        policy:  1/N·Σ_t max(−ρ_t·A_t, −clip(ρ_t, 1±ε)·A_t)
+        critic:  c_v/N·Σ_t ½·max((V_t − G_t)², (clip(V_t, V_old,t ± ε_v) − G_t)²)
+
+    N = sampled tokens of the minibatch.
+    """
+    samples = [sample for group in batch for sample in group]
+    count = sum(len(sample.logprobs) for sample in samples)
+    trees = trees_of([sample.rollout for sample in samples])
+
+    def policy_shares() -> Iterator[Tensor]:
+        role = roles.policy
+        for micro in micro_batches(trees, settings.micro_tokens, role.layout, role.device):
+            part = [sample for place in micro.places for sample in batch[place]]
+            old = micro.forest.column([one.logprobs for one in part])
+            advantages = micro.forest.column([one.advantages for one in part])
+            read = role.logprobs(micro.forest, temperature)
+            tally.read_policy(read, old, advantages, algorithm.clip)
+            yield mean_over(ppo_clip(read.logprobs, old, advantages, *algorithm.clip), count)
+
+    def critic_shares() -> Iterator[Tensor]:
+        role = roles.critic
+        for micro in micro_batches(trees, settings.micro_tokens, role.layout, role.device):
+            part = [sample for place in micro.places for sample in batch[place]]
+            old = micro.forest.column([one.values for one in part])
+            returns = micro.forest.column([one.returns for one in part])
+            loss = value_clip(role.values(micro.forest), old, returns, algorithm.value_clip)
+            yield algorithm.value_coef * mean_over(loss, count)
+
+    if policy is not None:
+        tally.step("policy", policy.step(policy_shares()))
+    tally.step("value", critic.step(critic_shares()))
