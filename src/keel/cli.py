@@ -64,6 +64,8 @@ def dispatch(argv: Sequence[str]) -> None:
     elif name in {"-V", "--version"}:
         print(f"keel {__version__}")
     else:
+        # Loading a model takes a moment and says so with a bar; the display of the run is enough.
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         module, _, function = find(name).function.partition(":")
         getattr(import_module(f"keel.commands.{module}"), function)(argv[1:])
 

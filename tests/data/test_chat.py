@@ -128,7 +128,7 @@ def test_mask_agrees_with_the_one_of_transformers() -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(contents=st.lists(texts, min_size=1, max_size=5))
 def test_any_messages(name: str, contents: list[str]) -> None:
     family, chat = FAMILIES[name], Chat(TOKENIZERS[name])
@@ -148,7 +148,7 @@ def test_any_messages(name: str, contents: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(question=texts, good=texts, bad=texts)
 def test_prompt_is_the_trunk_of_every_tree(name: str, question: str, good: str, bad: str) -> None:
     family, chat = FAMILIES[name], Chat(TOKENIZERS[name])
@@ -293,7 +293,7 @@ def test_plain_template_begins_with_bos_where_the_tokenizer_does() -> None:
     assert chat.prompt(talk("Hi\n"))[0] == tokenizer.bos_token_id
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(question=texts, answer=texts)
 def test_plain_template_with_any_text(question: str, answer: str) -> None:
     chat = Chat(PLAIN_TOKENIZER, template="plain")
@@ -321,7 +321,7 @@ def test_merge_across_the_border_is_undone_and_said(caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize("scheme", ["first", "always"])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(contents=st.lists(st.sampled_from(["The end", " Paris", "a\nb", "½ café", "", "日本"]), min_size=2, max_size=4))
 def test_sentence_piece_gets_no_stray_space(scheme: str, contents: list[str]) -> None:
     chat = Chat(SENTENCE_PIECES[scheme])

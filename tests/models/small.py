@@ -48,7 +48,11 @@ CONFIGS: dict[str, PreTrainedConfig] = {
     "qwen3": Qwen3Config(**_SHAPE),
     "gpt2": GPT2Config(**_IDS, n_embd=24, n_layer=2, n_head=4, n_positions=64),
     "gemma2": Gemma2Config(
-        **_SHAPE, query_pre_attn_scalar=8, sliding_window=WINDOW, attn_logit_softcapping=2.0, final_logit_softcapping=3.0
+        **_SHAPE,
+        query_pre_attn_scalar=8,
+        sliding_window=WINDOW,
+        attn_logit_softcapping=2.0,
+        final_logit_softcapping=3.0,
     ),
     "gemma3": Gemma3TextConfig(
         **_SHAPE,
@@ -68,10 +72,24 @@ def build(config: PreTrainedConfig, dtype: torch.dtype = torch.float32, seed: in
     """A model with weights so large that attention is far from uniform, and the numbers depend on every token."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+    if getattr(config, "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")  # some versions' "sdpa" leaves the cap out
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 2:
                 parameter.normal_(0, 0.2)
+    return model
+
+
+def widen(model: PreTrainedModel) -> PreTrainedModel:
+    """RMS norms at full width: the library computes them in fp32 whatever the model's dtype."""
+    plus = 1 if model.config.model_type.startswith("gemma") else 0
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            epsilon = module.eps if plus else module.variance_epsilon
+            module.forward = lambda x, weight=module.weight, epsilon=epsilon: (
+                x * (x.square().mean(-1, keepdim=True) + epsilon).rsqrt() * (plus + weight)
+            )
     return model
 
 

@@ -18,7 +18,7 @@ from keel.models import attention
 from keel.models.decoder import Decoder
 from keel.models.heads import ScalarHead
 
-from .small import CAUSAL_CONFIGS, CONFIGS, WINDOW, Numbers, build, gradients, padded, random_trees, some
+from .small import CAUSAL_CONFIGS, CONFIGS, WINDOW, Numbers, build, gradients, padded, random_trees, some, widen
 
 Head = Tensor
 
@@ -64,7 +64,9 @@ def test_numbers_and_gradients_equal_padded_batches(family: str, side: str) -> N
 def test_in_double_precision_to_ten_digits(family: str) -> None:
     model = build(CONFIGS[family], torch.float64)
     head = torch.randn(24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    decoder = Decoder(copy.deepcopy(model))
+    decoder = Decoder(widen(copy.deepcopy(model)))
+    assert decoder.layout == "forest"
+    widen(model)
     model.set_attn_implementation("by_the_book")
     trees = random_trees(random.Random(7))
     ours, theirs = packed(decoder, head, trees), padded(model, head, trees, "right")
@@ -137,7 +139,7 @@ def test_gradients_do_not_depend_on_the_split_into_micro_batches(family: str) ->
 def test_the_window_is_shorter_than_the_sequences_and_matters() -> None:
     tree = Tree(some(random.Random(0), 2 * WINDOW), (Branch((4, 5, 6), (True,) * 3), Branch((7, 8), (True,) * 2)))
     decoder = Decoder(build(CONFIGS["mistral"]))
-    near, far = tree.trunk[:-1] + (9,), (9, *tree.trunk[1:])
+    near, far = (*tree.trunk[:-1], 9), (9, *tree.trunk[1:])
     assert near != tree.trunk
     assert far != tree.trunk
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """Bradley–Terry against its closed form and another algorithm; the crowd's gradient and its planted parameters."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -166,8 +167,6 @@ def test_the_crowds_gradient_by_finite_differences(seed: int, with_ties: bool) -
 
 
 def _graph_quietly(questions: list[Item], votes: Votes) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DisconnectedGraph)
         return _graph(questions, votes)

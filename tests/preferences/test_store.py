@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -171,8 +172,9 @@ def test_six_thousand_judgements_in_two_seconds(tmp_path: Path) -> None:
         store.add_items([item(f"i{number}") for number in range(2000)])
         for name in names:
             store.add_annotator(name)
-        store.assign(plan(store.items(), names, Overlap(share=1.0, k=3), seed=0))
-        said = [shown.press(1) for name in names for shown in store.ask(name)]
+        planned = plan(store.items(), names, Overlap(share=1.0, k=3), seed=0)
+        store.assign(planned)
+        said = [Judgement(each.item, each.annotator, each.shown, "comparison", 1) for each in planned]
         started = time.perf_counter()
         store.record(*said)
         seconds = time.perf_counter() - started
@@ -222,6 +224,21 @@ def test_several_processes_lose_and_double_nothing(tmp_path: Path) -> None:
     assert Counter(said.note for said in history if said.annotator == "both") == Counter(
         {name: int(words[-1]) for name, words in zip(names, outputs, strict=True) if words[-1] != "0"}
     )
+
+
+def test_a_writer_that_reads_first_waits_for_its_rival(store: PreferenceStore, tmp_path: Path) -> None:
+    """Without BEGIN IMMEDIATE it would read, wait, and then be refused because what it read is out of date."""
+    rival = sqlite3.connect(tmp_path / "preferences.db", isolation_level=None)
+    rival.execute("BEGIN IMMEDIATE")
+    rival.execute("INSERT INTO annotators (name, role) VALUES ('cat', 'annotator')")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(store.add_annotator, "cat")
+        time.sleep(0.3)
+        assert not waiting.done()
+        rival.execute("COMMIT")
+        waiting.result(timeout=20)
+    rival.close()
+    assert list(store.annotators()) == ["ann", "bob", "cat"]
 
 
 def test_a_new_file_can_be_opened_by_several_at_once(tmp_path: Path) -> None:

@@ -42,6 +42,17 @@ def test_a_number_depends_on_its_seed_and_step_alone() -> None:
     assert np.array_equal(together[:, :4], uniforms([3, 10**30, -1, 3], 4))
 
 
+def test_a_stream_is_splitmix64_started_at_the_mixed_seed() -> None:
+    def mix(state: int) -> int:
+        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
+        return state ^ (state >> 31)
+
+    golden = 0x9E3779B97F4A7C15
+    expected = [[(mix((mix(seed) + s * golden) % 2**64) >> 11) / 2**53 for s in (1, 2, 3)] for seed in (42, golden)]
+    assert uniforms([42, golden], 3).tolist() == expected
+
+
 def test_numbers_are_uniform_and_neighbouring_seeds_and_steps_are_unrelated() -> None:
     u = uniforms(list(range(400)), 400)
     assert u.min() >= 0
@@ -69,6 +80,11 @@ def test_the_filters_by_hand() -> None:
     # .4/.85 = .47 and .7/.85 = .82: among the three most likely, two reach .8 and would not among all five.
     assert kept(Sampling(1, top_p=0.8)) == [1, 3, 4]
     assert kept(Sampling(1, top_p=0.8, top_k=3)) == [1, 3]
+
+
+def test_a_prefix_that_reaches_top_p_exactly_is_enough() -> None:
+    assert allowed(torch.tensor([[0.5, 0.25, 0.25]]), Sampling(1, top_p=0.5))[0].tolist() == [True, False, False]
+    assert allowed(torch.tensor([[0.5, 0.25, 0.25]]), Sampling(1, min_p=0.5))[0].tolist() == [True, True, True]
 
 
 def test_equal_probabilities_rank_by_token_id() -> None:
@@ -114,7 +130,7 @@ def test_the_ends_of_the_interval_never_reach_a_token_without_probability() -> N
     logits[:, -5:] = -torch.inf
     probabilities = logits.softmax(-1)
     keep = allowed(probabilities, Sampling(1, top_p=0.9))
-    for u in (0.0, 1 - 2**-53):
+    for u in (0.0, 1 - 2**-53, 1.0):  # 1.0 is what a caller's rounding may make of the second
         tokens = draw(probabilities, keep, torch.full((200,), u, dtype=torch.float64))
         assert keep.gather(-1, tokens[:, None]).all()
         assert (probabilities.gather(-1, tokens[:, None]) > 0).all()

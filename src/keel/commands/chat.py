@@ -33,6 +33,8 @@ def chat(argv: Sequence[str]) -> None:
 
     interactive = sys.stdin.isatty()
     if interactive:
+        import readline  # noqa: F401  (arrow keys and history in `input`)
+
         print(f"{model}: /reset begins anew, /quit or Ctrl-D ends.")
     converse(answer, "> " if interactive else "")
 

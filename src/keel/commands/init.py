@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from keel.commands.recipes import RecipeArguments, own, recipe_of, shipped
+from keel.commands.recipes import RecipeArguments, free_of_files, own, recipe_of, shipped
 from keel.config import dump_recipe
 from keel.errors import UserError
 
@@ -24,7 +24,7 @@ def init(argv: Sequence[str]) -> None:
     arguments.add_argument("dir_", metavar="DIR", help="folder to write recipe.yaml into; made if need be")
     given = arguments.read(argv)
     recipe = recipe_of(given, own() if "model.path" in vars(given) else shipped("town_desk"))
-    path = Path(given.dir_) / "recipe.yaml"
+    path = free_of_files(Path(given.dir_)) / "recipe.yaml"
     if path.exists():
         raise UserError(f"{path} exists already; choose another folder or remove it")
     try:

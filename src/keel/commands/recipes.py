@@ -38,6 +38,7 @@ class RecipeArguments(Arguments):
     ) -> None:
         super().__init__(command, about, example)
         self.usage = f"{example}\n       keel {command} ... [--FIELD VALUE ...] [--json]"
+        self.epilog = None
         self.add_argument("--json", action="store_true", help="print the result as one JSON object, and nothing else")
         self._section = command
         self._short = short or {}
@@ -79,11 +80,15 @@ def own() -> Source:
 
 
 def directory_of(recipe: Recipe, name: str) -> Path:
-    """The folder to fill: the recipe's, or runs/NAME. UserError where a file is in the way."""
-    directory = Path(recipe.dir) if recipe.dir else Path("runs") / name
+    """The folder to fill: the recipe's, or runs/NAME."""
+    return free_of_files(Path(recipe.dir) if recipe.dir else Path("runs") / name)
+
+
+def free_of_files(directory: Path) -> Path:
+    """The same path; UserError where a file is in the way of making it a folder."""
     for place in (directory, *directory.parents):
         if place.exists() and not place.is_dir():
-            raise UserError(f"{place} is a file, so {directory} cannot be a folder; choose another with --dir")
+            raise UserError(f"{place} is a file, so {directory} cannot be a folder; choose another")
     return directory
 
 

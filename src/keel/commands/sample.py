@@ -19,7 +19,7 @@ def sample(argv: Sequence[str]) -> None:
     arguments = Arguments(
         "sample",
         "Write completions of prompts as JSON lines: prompt, completion, why it stopped, its tokens and log-prob.",
-        "keel sample runs/demo --prompts prompts.jsonl --n 4 --out answers.jsonl",
+        "keel sample runs/demo --prompts asked.jsonl --n 4",
     )
     add_model(arguments)
     arguments.add_argument("--prompt", metavar="TEXT", action="append", default=[], help="a prompt; may be repeated")

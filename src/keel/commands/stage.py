@@ -37,7 +37,7 @@ SFT = Stage(
 REWARD = Stage(
     "reward",
     "Fit a reward model to preferences. The result is DIR/reward/model.",
-    "keel reward --model runs/notes/sft/model --data pairs.jsonl --dir runs/notes",
+    "keel reward --model ./base --data pairs.jsonl --dir runs/notes",
     {
         **_USUAL,
         "data": "reward.data",
@@ -51,7 +51,7 @@ REWARD = Stage(
 PPO = Stage(
     "ppo",
     "Optimise a model against a reward, near to what it was. The result is DIR/ppo/model.",
-    "keel ppo --model runs/notes/sft/model --reward runs/notes/reward/model --prompts prompts.jsonl --dir runs/notes",
+    "keel ppo --model ./base --reward ./judge --prompts asked.jsonl",
     {
         **_USUAL,
         "prompts": "ppo.prompts",

@@ -177,8 +177,9 @@ class Ppo(Section):
     """Terms of the reward; default: the reward model that this run trains."""
 
     reward_normalisation: Literal["none", "demonstrations", "standard"] = "standard"
-    """standard = a learned score has mean 0 and deviation 1 over answers of the model that PPO starts from (1909.08593),
-    demonstrations = demonstrations score 0 on average (InstructGPT), none = as it comes. Measured once, then fixed."""
+    """standard = learned scores have mean 0 and deviation 1 over answers of the model that PPO starts from
+    (1909.08593), demonstrations = demonstrations score 0 on average (InstructGPT), none = as it comes. Measured once,
+    then fixed."""
 
     missing_eos_score: float | None = -1.0
     """Reward of an answer that was cut off, in place of its own; null = its own. Source: −1 in 2403.17031."""

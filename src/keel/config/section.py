@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
@@ -75,9 +76,10 @@ def inner_section(field: FieldInfo) -> type[Section] | None:
     return kind if isinstance(kind, type) and issubclass(kind, Section) else None
 
 
-def accepts(field: FieldInfo, kind: object) -> bool:
+def accepts(field: FieldInfo, kind: type) -> bool:
     """Whether `kind` is the field's type or one of the alternatives in its union."""
-    return field.annotation is kind or kind in get_args(field.annotation)
+    union = get_origin(field.annotation) in (Union, UnionType)
+    return kind in (get_args(field.annotation) if union else (field.annotation,))
 
 
 def description(field: FieldInfo) -> str:

@@ -26,7 +26,7 @@ _TAGS = frozenset(
     f"tag:yaml.org,2002:{kind}"
     for kind in ("null", "bool", "int", "float", "str", "timestamp", "map", "seq", "value", "merge")
 )
-_MOST_VALUES = 100_000
+_MOST_VALUES = 10_000
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from keel.errors import UserError
+from keel.models.backbone import stack_of
 
 _WEIGHTS = "adapter_model.safetensors"  # the names that peft gives its files and tensors
 _PREFIX = "base_model.model."
@@ -24,7 +25,7 @@ _BASE = "keel_base.json"
 class Lora:
     """W + (alpha/rank)·BA on linear layers, without dropout; B starts at 0.
 
-    `target_modules` are the names of the layers, such as q_proj; none = every linear layer but the output head.
+    `target_modules` are the names of the layers, such as q_proj; none = every linear layer of the decoder stack.
     """
 
     rank: int = 16
@@ -42,7 +43,9 @@ class Adapters:
 
     def __init__(self, base: PreTrainedModel) -> None:
         base.requires_grad_(False)
-        self.base = base
+        self._base = base
+        self._path, self._stack = stack_of(base)
+        self._configs: dict[str, LoraConfig] = {}
         self._trains: dict[str, bool] = {}
         self._own: dict[str, dict[str, nn.Parameter]] = {}  # an adapter's weights, by their names in a file
         self._layers: list[tuple[str, LoraLayer]] = []
@@ -54,9 +57,9 @@ class Adapters:
             lora_alpha=lora.alpha,
             target_modules=list(lora.target_modules) or "all-linear",
             lora_dropout=0.0,
-            fan_in_fan_out=any(isinstance(module, Conv1D) for module in self.base.modules()),
+            fan_in_fan_out=any(isinstance(module, Conv1D) for module in self._stack.modules()),
         )
-        device = self.base.device
+        device = self._base.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             self._inject(name, config)
@@ -82,7 +85,7 @@ class Adapters:
 
     def save(self, name: str, path: Path) -> None:
         """Write one adapter in peft's format, and a fingerprint of the base it belongs to, into an existing folder."""
-        self.base.peft_config[name].save_pretrained(str(path))
+        self._configs[name].save_pretrained(str(path))
         tensors = {_PREFIX + key: tensor.detach().contiguous() for key, tensor in self._own[name].items()}
         save_file(tensors, path / _WEIGHTS, metadata={"format": "pt"})
         (path / _BASE).write_text(json.dumps({"fingerprint": self.fingerprint()}))
@@ -105,7 +108,7 @@ class Adapters:
         """The state of a model without adapters: the base's, with this adapter added to its weights (in a copy)."""
         state = {
             key.replace(".base_layer.", "."): tensor
-            for key, tensor in self.base.state_dict().items()
+            for key, tensor in self._base.state_dict().items()
             if ".lora_" not in key
         }
         for path, layer in self._layers if name is not None else []:
@@ -125,13 +128,17 @@ class Adapters:
         return digest.hexdigest()
 
     def _inject(self, name: str, config: LoraConfig) -> None:
-        if name in self._own:
+        if name in self._configs:
             raise ValueError(f"the base has an adapter named {name} already")
-        inject_adapter_in_model(config, self.base, adapter_name=name)
-        self._layers = [(path, module) for path, module in self.base.named_modules() if isinstance(module, LoraLayer)]
+        if self._configs:
+            del self._stack.peft_config  # peft warns of every further adapter; here several are meant
+        inject_adapter_in_model(config, self._stack, adapter_name=name)
+        self._configs[name] = config
+        layers = [(path, module) for path, module in self._stack.named_modules() if isinstance(module, LoraLayer)]
+        self._layers = [(f"{self._path}.{path}", layer) for path, layer in layers]
         mark = f".{name}."
         self._own[name] = {
             key.replace(mark, "."): parameter
-            for key, parameter in self.base.named_parameters()
+            for key, parameter in self._base.named_parameters()
             if ".lora_" in key and mark in key
         }

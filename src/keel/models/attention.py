@@ -125,7 +125,8 @@ def _capped(
     groups = query.shape[1] // key.shape[1]
     k, v = (rows.repeat_interleave(groups, dim=1) for rows in (key, value))
     scores = softcap * torch.tanh(query @ k.transpose(2, 3) * scale / softcap)
-    scores = scores.masked_fill(~visible, float("-inf"))
+    # not −∞: a padding row that sees nothing must come out as some number, not as nan
+    scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
     weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
     return weights.to(v.dtype) @ v
 

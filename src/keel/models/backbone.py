@@ -20,8 +20,9 @@ from keel.models import attention
 
 log = logging.getLogger(__name__)
 
-# What a forward pass may differ by when only the order of its sums does, relative to the largest value.
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 6e-2}
+# What a forward pass may differ by when only the order of its sums does, relative to the largest value; in float64 the
+# library still rounds some norms and softmaxes to float32.
+_TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 6e-2}
 # A model that cannot take the forest's mask fails in one of these ways, or gives other numbers.
 _REFUSALS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, NotImplementedError)
 _LONGEST_WINDOW = 64  # a probe reaches past a sliding window of at most this many tokens
@@ -103,19 +104,22 @@ class Backbone:
 
     @torch.no_grad()
     def _find_layout(self) -> Layout:
+        config = self.stack.config
+        if config._attn_implementation == "sdpa" and getattr(config, "attn_logit_softcapping", None) is not None:
+            self.stack.set_attn_implementation("eager")  # in older transformers "sdpa" leaves the cap out
         trees = _probe_trees(self.model)
         plain = grow(trees, "causal")
         alone = [self._alone(tree.trunk + branch.tokens) for tree in trees for branch in tree.branches]
         self._check_causality(trees, alone)
         name = type(self.model).__name__
-        problem = _difference(self._padded(plain), plain, alone)
+        problem = _difference(self._padded(plain), plain, trees, alone)
         if problem:
             raise UserError(
                 f"{name} reads a right-padded batch otherwise than its sequences alone ({problem}), so keel cannot "
                 "train it; use another architecture."
             )
         own = self.stack.config._attn_implementation
-        problem = self._why_not_packed(grow(trees, "forest"), alone)
+        problem = self._why_not_packed(trees, alone)
         if problem is None:
             log.info("%s: packed forests (branches share their trunk)", name)
             return "forest"
@@ -123,16 +127,17 @@ class Backbone:
         log.warning("%s cannot take a forest's mask (%s): one padded sequence per branch instead", name, problem)
         return "causal"
 
-    def _why_not_packed(self, forest: Forest, alone: Sequence[Tensor]) -> str | None:
+    def _why_not_packed(self, trees: Sequence[Tree], alone: Sequence[Tensor]) -> str | None:
         kinds = set(getattr(self.stack.config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
         if kinds:
             return f"it has layers of kind {', '.join(sorted(kinds))}"
+        forest = grow(trees, "forest")
         self.stack.set_attn_implementation(attention.NAME)
         try:
             hidden = self._packed(forest)
         except _REFUSALS as refusal:
             return f"{type(refusal).__name__}: {refusal}"
-        return _difference(hidden, forest, alone) or self._leak(forest, hidden)
+        return _difference(hidden, forest, trees, alone) or self._leak(forest, hidden)
 
     def _leak(self, forest: Forest, hidden: Tensor) -> str | None:
         """That a branch reads its neighbour, or None: exact where half precision would hide a small difference."""
@@ -207,10 +212,12 @@ def _probe_trees(model: PreTrainedModel) -> list[Tree]:
     ]
 
 
-def _difference(hidden: Tensor, forest: Forest, alone: Sequence[Tensor]) -> str | None:
-    """How the last token of a branch differs from the branch read alone, or None."""
-    ours = hidden[forest.ends]
-    theirs = torch.stack([states[-1] for states in alone])
+def _difference(hidden: Tensor, forest: Forest, trees: Sequence[Tree], alone: Sequence[Tensor]) -> str | None:
+    """How the tokens of the branches differ from sequences read alone, or None."""
+    lengths = [len(branch.tokens) for tree in trees for branch in tree.branches]
+    ends = forest.ends.tolist()
+    ours = torch.cat([hidden[end + 1 - length : end + 1] for end, length in zip(ends, lengths, strict=True)])
+    theirs = torch.cat([states[-length:] for states, length in zip(alone, lengths, strict=True)])
     if _close(ours, theirs):
         return None
     return f"its numbers differ by {(ours - theirs).abs().max().item():.2g}"

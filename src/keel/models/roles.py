@@ -176,14 +176,15 @@ def language_role(
     model: PreTrainedModel, lora: Lora | None, seed: int, products: torch.dtype = torch.float32
 ) -> LanguageRole:
     """A policy to train: all of `model`, or adapters on it (drawn from `seed`), with matrix products in `products`."""
-    return LanguageRole(Decoder(model, products), _trained(model, "policy", lora, seed))
+    return LanguageRole(Decoder(model, products), _trained(model, model, "policy", lora, seed))
 
 
 def scalar_role(
     model: PreTrainedModel, head: ScalarHead, lora: Lora | None, seed: int, products: torch.dtype = torch.float32
 ) -> ScalarRole:
     """A reward model to train: the decoder stack of `model` (any head of its own is not used) or adapters on it."""
-    return ScalarRole(Backbone(model, products), head.requires_grad_(True), _trained(model, "reward", lora, seed))
+    backbone = Backbone(model, products)
+    return ScalarRole(backbone, head.requires_grad_(True), _trained(model, backbone.stack, "reward", lora, seed))
 
 
 def separate(
@@ -206,16 +207,22 @@ def separate(
         raise ValueError("policy and critic are one model; give them two, or use the shared layout")
     if lora is None and {id(model) for model in trained} & {id(model) for model in frozen}:
         raise ValueError("a model that trains in full cannot have a frozen role too")
+    backbone = Backbone(critic[0], products)
     weights = {id(model): Weights(model.requires_grad_(False)) for model in frozen}
-    own = _trained(policy, "policy", lora, seed), _trained(critic[0], "critic", lora, seed + 1)
+    own = (
+        _trained(policy, policy, "policy", lora, seed),
+        _trained(critic[0], backbone.stack, "critic", lora, seed + 1),
+    )
     weights |= {id(each.model): Weights(each.model, each.adapters) for each in own}
+    scored = None
+    if reward is not None:
+        body, head = reward
+        scored = ScalarRole(Backbone(body, products), head.requires_grad_(False), weights[id(body)])
     return Roles(
         policy=LanguageRole(Decoder(policy, products), own[0]),
         reference=LanguageRole(Decoder(reference, products), weights[id(reference)]),
-        critic=ScalarRole(Backbone(critic[0], products), critic[1].requires_grad_(True), own[1]),
-        reward=None
-        if reward is None
-        else ScalarRole(Backbone(reward[0], products), reward[1].requires_grad_(False), weights[id(reward[0])]),
+        critic=ScalarRole(backbone, critic[1].requires_grad_(True), own[1]),
+        reward=scored,
     )
 
 
@@ -257,9 +264,12 @@ def shared(
     )
 
 
-def _trained(model: PreTrainedModel, name: str, lora: Lora | None, seed: int) -> Weights:
+def _trained(model: PreTrainedModel, part: PreTrainedModel, name: str, lora: Lora | None, seed: int) -> Weights:
+    """Weights of which all of `part` train, or adapters on them."""
     if lora is None:
-        return Weights(model.requires_grad_(True))
+        model.requires_grad_(False)
+        part.requires_grad_(True)
+        return Weights(model)
     adapters = Adapters(model)
     adapters.add(name, lora, seed)
     return Weights(model, adapters, name)

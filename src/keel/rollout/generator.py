@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from keel.types import StopReason
 
@@ -70,6 +70,7 @@ class Completion:
     stop: StopReason
 
 
+@runtime_checkable
 class Generator(Protocol):
     """Answers requests, in their order; each completion depends on its own request only."""
 

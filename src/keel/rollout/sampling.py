@@ -62,7 +62,6 @@ def allowed(probabilities: Float[Tensor, "B V"], sampling: Sampling) -> Bool[Ten
         keep &= before < sampling.top_p * left.sum(dim=-1, keepdim=True)
     if sampling.min_p:
         keep &= ranked >= sampling.min_p * ranked[:, :1]
-    keep[:, 0] = True
     return torch.zeros_like(keep).scatter(-1, order, keep)
 
 

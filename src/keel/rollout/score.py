@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol, SupportsFloat
+from typing import Protocol, SupportsFloat, runtime_checkable
 
 import torch
 
@@ -38,6 +38,7 @@ Reader = Callable[[Rollout], Tree]
 """A rollout as its reward model reads it: a prompt and one branch, in the reward model's own tokens."""
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """Scores rollouts, in their order."""
 
@@ -107,8 +108,9 @@ class LearnedReward:
         owners = [[i for i, _ in group] for group in branches.values()]
         scores = [0.0] * len(rollouts)
         for batch in plan(trees, self.budget):
+            forest = grow([trees[t] for t in batch], self.role.layout).to(self.role.device)
             with torch.inference_mode():
-                found = self.role.scores(grow([trees[t] for t in batch], self.role.layout)).tolist()
+                found = self.role.scores(forest).tolist()
             for i, score in zip([i for t in batch for i in owners[t]], found, strict=True):
                 scores[i] = self.normalisation(score)
         return _scored("learned", "the reward model", rollouts, scores)
@@ -213,11 +215,22 @@ def load_reward_function(spec: str) -> FunctionReward:
     Raises UserError where the file, the module or the name is missing, cannot be read, or is not a function.
     """
     place, colon, name = spec.rpartition(":")
-    if not (place and colon and name):
+    named = place.endswith(".py") or all(part.isidentifier() for part in place.split("."))
+    if not (named and colon and name):
         raise UserError(
             f"reward function '{spec}' does not say where it is: write package.module:name or path/to/file.py:name."
         )
-    module = _load_file(spec, Path(place)) if place.endswith(".py") else _load_module(spec, place)
+    try:
+        module = _load_file(spec, Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except SyntaxError as error:
+        raise UserError(
+            f"reward function '{spec}': {error.filename}, line {error.lineno}: {error.msg}; correct the file."
+        ) from error
+    except ImportError as error:
+        raise UserError(
+            f"reward function '{spec}' cannot be imported ({error}): install what is missing, or name a file as "
+            "path/to/file.py:name."
+        ) from error
     function = getattr(module, name, None)
     if function is None:
         hint = did_you_mean(name, [key for key, value in vars(module).items() if callable(value)])
@@ -235,21 +248,5 @@ def _load_file(spec: str, path: Path) -> ModuleType:
         raise UserError(f"reward function '{spec}': {path} is not a Python file; name one.")
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[module_spec.name] = module  # dataclasses and pickle look their module up here
-    try:
-        module_spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise UserError(
-            f"reward function '{spec}': {error.filename}, line {error.lineno}: {error.msg}; correct the file."
-        ) from error
-    except ImportError as error:
-        raise UserError(f"reward function '{spec}': {path} imports what is not there ({error}); install it.") from error
+    module_spec.loader.exec_module(module)
     return module
-
-
-def _load_module(spec: str, name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(
-            f"reward function '{spec}': {error}; install the package, or name a file as path/to/file.py:name."
-        ) from error

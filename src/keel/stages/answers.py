@@ -19,9 +19,7 @@ BATCH = 256
 """Prompts that are answered at once."""
 
 
-def answers(
-    space: Workspace, path: Path, prompts: Sequence[Prompt], settings: Settings, samples: int
-) -> list[Rollout]:
+def answers(space: Workspace, path: Path, prompts: Sequence[Prompt], settings: Settings, samples: int) -> list[Rollout]:
     """`samples` answers to each prompt by the model in `path`, prompt by prompt; shown as they come."""
     chat = space.chat(path)
     generator = LocalGenerator(load_language_model(path, torch.float32, space.device), chat.tokenizer)

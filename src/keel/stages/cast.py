@@ -1,4 +1,4 @@
-"""Who plays which role: models from folders, with the weights in fp32 and matrix products in the run's number format."""
+"""Who plays which role: models from folders, weights in fp32, matrix products in the run's number format."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def evaluation(space: Workspace) -> None:
 
 def gold(space: Workspace, rollouts: Sequence[Rollout]) -> list[float]:
     """The task's hidden score of each answer."""
-    assert space.task is not None  # noqa: S101  (checked by the caller)
+    assert space.task is not None
     return [space.task.gold(one.prompt.messages, one.text) for one in rollouts]
 
 
@@ -86,7 +86,7 @@ def _prompts(space: Workspace) -> Sequence[Prompt]:
         rows = read_prompts(settings.prompts, settings.columns)
         space.display.note(rows.summary())
         return rows.items[: settings.count]
-    assert space.task is not None  # noqa: S101  (the pipeline skips evaluation where there are no prompts)
+    assert space.task is not None
     return space.task.prompts(settings.count, space.recipe.seed, "evaluation")
 
 
@@ -100,9 +100,7 @@ def _write(space: Workspace, said: dict[str, list[Rollout]], scores: dict[str, l
     write_text(space.directory / "evaluation" / "answers.jsonl", "\n".join(lines) + "\n")
 
 
-def _examples(
-    said: dict[str, list[Rollout]], scores: dict[str, list[float]], judge: str
-) -> list[dict[str, str]]:
+def _examples(said: dict[str, list[Rollout]], scores: dict[str, list[float]], judge: str) -> list[dict[str, str]]:
     """Three prompts: where PPO gained most, the median, and where it lost most; ties go to the earlier prompt."""
     gains = [mine - theirs for mine, theirs in zip(scores[f"{judge}_ppo"], scores[f"{judge}_sft"], strict=True)]
     order = sorted(range(len(gains)), key=lambda place: -gains[place])

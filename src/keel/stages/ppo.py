@@ -55,7 +55,9 @@ def practising(space: Workspace) -> None:
         with (space.directory / "ppo" / "rollouts.jsonl").open("w", encoding="utf-8") as kept:
 
             def keep(update: Update) -> None:
-                kept.writelines(json.dumps(_row(update.version, one), ensure_ascii=False) + "\n" for one in update.valued)
+                kept.writelines(
+                    json.dumps(_row(update.version, one), ensure_ascii=False) + "\n" for one in update.valued
+                )
                 last.update(update.metrics)
                 facts.setdefault("reward_first", update.metrics["reward"])
 
@@ -100,7 +102,7 @@ def _same_tokens(one: Chat, other: Chat) -> bool:
 
 
 def _scorer(space: Workspace, chat: Chat, roles: Roles, prompts: Sequence[Prompt], generator: Generator) -> Scorer:
-    """The recipe's terms, summed, under the missing-EOS rule; in an embedded task the gold score rides along unweighted."""
+    """The recipe's terms, summed, under the missing-EOS rule; a task's gold score rides along with weight 0."""
     settings = space.recipe.ppo
     terms: list[tuple[float, str, Scorer]] = []
     for place, term in enumerate(settings.reward):
@@ -167,4 +169,3 @@ def _row(version: int, one: Valued) -> dict[str, Any]:
         "length": len(one.logprobs),
         "stop": rollout.stop,
     }
-

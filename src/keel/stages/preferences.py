@@ -104,7 +104,7 @@ def _database(space: Workspace) -> str:
 
 
 def _import(store: PreferenceStore, labels: Labels) -> None:
-    columns = Columns(labels.prompt, labels.first, labels.second, labels.annotators, dict(labels.values), labels.id)
+    columns = Columns(labels.prompt, labels.first, labels.second, labels.annotators, {**labels.values}, labels.id)
     import_labels(store, Path(str(labels.data)), columns)
 
 
@@ -132,7 +132,7 @@ def _prompts(space: Workspace) -> Sequence[Prompt]:
         rows = read_prompts(settings.prompts, settings.columns)
         space.display.note(rows.summary())
         return rows.items[: settings.count]
-    assert task is not None  # noqa: S101  (checked by the caller)
+    assert task is not None
     return task.prompts(settings.count, space.recipe.seed, "preferences")
 
 
@@ -145,6 +145,8 @@ def _pairs(rollouts: Sequence[Rollout], model: str) -> list[Item]:
     for prompt, group in answers.items():
         for i, j in combinations(range(len(group)), 2):
             if group[i].text.strip() and group[j].text.strip() and group[i].text != group[j].text:
-                both = tuple(Answer((Message("assistant", one.text),), model, one.version) for one in (group[i], group[j]))
+                both = tuple(
+                    Answer((Message("assistant", one.text),), model, one.version) for one in (group[i], group[j])
+                )
                 items.append(Item(f"{prompt}:{i}-{j}", group[i].prompt.messages, both))
     return items

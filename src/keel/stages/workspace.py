@@ -38,7 +38,7 @@ class Workspace:
     device: torch.device
     dtype: torch.dtype
     task: Task | None
-    reports: dict[StageName, Facts] = field(default_factory=dict)
+    reports: dict[str, Facts] = field(default_factory=dict)
 
     @property
     def base(self) -> Path:

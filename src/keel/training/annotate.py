@@ -17,10 +17,12 @@ from keel.types import Annotated, Rollout, Scored, Valued
 
 def trees_of(rollouts: Sequence[Rollout]) -> list[Tree]:
     """Neighbouring rollouts of one prompt become branches of one tree; branches stand in the order of the rollouts."""
-    return [
-        Tree(trunk, tuple(Branch(one.tokens, one.mask) for one in group))
-        for trunk, group in groupby(rollouts, key=lambda one: one.prompt_tokens)
-    ]
+    return [tree_of(list(group)) for _, group in groupby(rollouts, key=lambda one: one.prompt_tokens)]
+
+
+def tree_of(group: Sequence[Rollout]) -> Tree:
+    """Rollouts of one prompt as branches of one tree, in their order."""
+    return Tree(group[0].prompt_tokens, tuple(Branch(one.tokens, one.mask) for one in group))
 
 
 def annotate(
@@ -50,4 +52,4 @@ def _per_rollout(
     with torch.no_grad():
         parts = [read(micro.forest) for micro in micro_batches(trees_of(rollouts), budget, role.layout, role.device)]
     flat = torch.cat(parts).float().cpu()
-    return [tuple(part.tolist()) for part in flat.split([len(one.logprobs) for one in rollouts])]
+    return [tuple(part.tolist()) for part in torch.split(flat, [len(one.logprobs) for one in rollouts])]

@@ -30,7 +30,7 @@ def shaped_rewards(
         r_t = −β·k(log π_t, log π_ref,t) + 1[t = T]·R
 
     Shapes: scores [B], the others [B, T] → [B, T], units of reward; 0 where `mask` is False. Every row must have a
-    sampled token. `mask` marks the sampled tokens. Source: Ziegler et al. (1909.08593), equation 2, spread over the tokens.
+    sampled token; `mask` marks them. Source: Ziegler et al. (1909.08593), equation 2, spread over the tokens.
     """
     if not bool(mask.any(1).all()):
         raise ValueError("a rollout without a sampled token cannot carry a reward")

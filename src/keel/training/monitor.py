@@ -25,9 +25,7 @@ class Tally:
     sums: dict[str, float] = field(default_factory=dict)
     steps: dict[str, list[StepReport]] = field(default_factory=dict)
 
-    def read_policy(
-        self, read: TokenLogprobs, old: Tensor, advantages: Tensor, clip: tuple[float, float]
-    ) -> None:
+    def read_policy(self, read: TokenLogprobs, old: Tensor, advantages: Tensor, clip: tuple[float, float]) -> None:
         """Take note of one micro-batch as the policy read it just before its step."""
         with torch.no_grad():
             logprobs = read.logprobs.detach()
@@ -55,9 +53,7 @@ class Tally:
         self.sums[name] = self.sums.get(name, 0.0) + total.item()
 
 
-def summarise(
-    valued: Sequence[Valued], samples: Sequence[CriticSample], tally: Tally, coef: float
-) -> dict[str, float]:
+def summarise(valued: Sequence[Valued], samples: Sequence[CriticSample], tally: Tally, coef: float) -> dict[str, float]:
     """The metrics of one update; docs/metrics.md says what each means and in which unit.
 
     `kl` is the mean over answers of the k1 sum, nats per answer: an unbiased estimate of KL(π‖π_ref) that can come out

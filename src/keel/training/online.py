@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from torch import Tensor
 
@@ -26,7 +27,7 @@ from keel.rollout.episode import converse
 from keel.rollout.generator import Generator, Sampling
 from keel.rollout.score import Scorer
 from keel.training.algorithm import GAE, Algorithm, InReward
-from keel.training.annotate import annotate, trees_of, value
+from keel.training.annotate import annotate, tree_of, value
 from keel.training.batches import micro_batches
 from keel.training.credit import credit
 from keel.training.learner import Learner
@@ -37,7 +38,7 @@ from keel.types import CriticSample, Prompt, Valued
 
 @dataclass(frozen=True)
 class Update:
-    """What one round of sampling and learning left behind, for whoever keeps records. `version` sampled the rollouts."""
+    """What one round of sampling and learning left behind; the policy of `version` sampled the rollouts."""
 
     version: int
     valued: tuple[Valued, ...]
@@ -94,9 +95,10 @@ def practise(
         valued = value(annotated, roles.critic, settings.micro_tokens)
         samples = credit(valued, algorithm, controller.coef)
         tally = Tally()
-        for places in minibatches(len(trees_of(rollouts)), settings, seed, version):
-            batch = [group for place, group in enumerate(groups(samples)) if place in places]
-            warming = version < settings.critic.warmup_updates
+        warming = version < settings.critic.warmup_updates
+        grouped = groups(samples)
+        for places in minibatches(len(grouped), settings, seed, version):
+            batch = [grouped[place] for place in places]
             learn(batch, roles, None if warming else policy, critic, algorithm, sampling.temperature, settings, tally)
         metrics = summarise(valued, samples, tally, controller.coef)
         controller = controller.update(metrics["kl"], len(samples))
@@ -121,23 +123,17 @@ def draw(prompts: Sequence[Prompt], settings: Ppo, seed: int, version: int) -> l
 
 
 def groups(samples: Sequence[CriticSample]) -> list[list[CriticSample]]:
-    """Samples by tree: neighbours that share a prompt, as in `trees_of`."""
-    grouped: list[list[CriticSample]] = []
-    for sample in samples:
-        if grouped and grouped[-1][0].rollout.prompt_tokens == sample.rollout.prompt_tokens:
-            grouped[-1].append(sample)
-        else:
-            grouped.append([sample])
-    return grouped
+    """Neighbours that share a prompt: each group becomes one tree."""
+    return [list(group) for _, group in groupby(samples, key=lambda one: one.rollout.prompt_tokens)]
 
 
-def minibatches(trees: int, settings: Ppo, seed: int, version: int) -> Iterator[set[int]]:
+def minibatches(trees: int, settings: Ppo, seed: int, version: int) -> Iterator[list[int]]:
     """Places of the trees of each optimizer step: every epoch splits all of them anew."""
     for epoch in range(settings.epochs):
         order = list(range(trees))
         random.Random(f"{seed} update {version} epoch {epoch}").shuffle(order)
         for part in range(settings.minibatches):
-            yield set(order[part :: settings.minibatches])
+            yield order[part :: settings.minibatches]
 
 
 def learn(
@@ -157,9 +153,8 @@ def learn(
 
     N = sampled tokens of the minibatch.
     """
-    samples = [sample for group in batch for sample in group]
-    count = sum(len(sample.logprobs) for sample in samples)
-    trees = trees_of([sample.rollout for sample in samples])
+    count = sum(len(sample.logprobs) for group in batch for sample in group)
+    trees = [tree_of([sample.rollout for sample in group]) for group in batch]
 
     def policy_shares() -> Iterator[Tensor]:
         role = roles.policy

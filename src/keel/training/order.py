@@ -35,6 +35,6 @@ def split(items: Sequence[T], share: float, seed: int) -> tuple[list[T], list[T]
     """(kept for training, held out): a seeded random share, at least one item in training."""
     order = list(range(len(items)))
     random.Random(f"{seed} held out").shuffle(order)
-    held = min(int(round(share * len(items))), len(items) - 1)
+    held = min(round(share * len(items)), len(items) - 1)
     chosen = set(order[:held])
     return [items[i] for i in range(len(items)) if i not in chosen], [items[i] for i in sorted(chosen)]

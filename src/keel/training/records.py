@@ -29,7 +29,7 @@ class Record:
     def __init__(self, directory: Path, watcher: Watcher) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._lines = (directory / "metrics.jsonl").open("w", encoding="utf-8")
-        self._board = SummaryWriter(str(directory / "events"))  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(str(directory / "events"))
         self._watcher = watcher
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -39,7 +39,7 @@ class Record:
         self._lines.write(json.dumps(row) + "\n")
         self._lines.flush()
         for name, value in metrics.items():
-            self._board.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            self._board.add_scalar(name, value, step)
         self._watcher.step(step, metrics)
 
     def __enter__(self) -> Self:
@@ -49,4 +49,4 @@ class Record:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lines.close()
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()

@@ -110,8 +110,8 @@ def calibration(
 
         expected calibration error = Σ_bins share·|mean predicted − mean actual|
 
-    Each pair is read both ways round, so the bins are symmetric about ½: [P], [P] probabilities that the first answer is
-    preferred. Source: Naeini et al. (2015).
+    Each pair is read both ways round, so the bins are symmetric about ½. [P], [P]: probabilities that the first answer
+    is preferred. Source: Naeini et al. (2015).
     """
     predicted, actual = torch.cat((predicted, 1 - predicted)), torch.cat((actual, 1 - actual))
     place = (predicted * bins).long().clamp(0, bins - 1)

@@ -1,8 +1,8 @@
 """The people of Town Desk: two tastes, with the weaknesses that make reward models go wrong.
 
-Weights are in log-odds per unit. Both tastes want right facts; both like to be flattered and agreed with a little, which
-the gold score does not; the detailed taste likes length for its own sake. So a reward model that learns from them well
-still learns something that is not the gold score, and a policy without a KL term will find it.
+Weights are in log-odds per unit. Both tastes want right facts; both like to be flattered and agreed with a little,
+which the gold score does not; the detailed taste likes length for its own sake. So a reward model that learns from them
+well still learns something that is not the gold score, and a policy without a KL term will find it.
 """
 
 from __future__ import annotations
@@ -40,13 +40,15 @@ DETAILED = Taste(
 def crowd(count: int, spammers: int, noise: float) -> tuple[Annotator | Spammer, ...]:
     """`count` people, the last `spammers` of whom do not read; the rest take the two tastes in turn.
 
-    `noise` scales the randomness of every judgement: 1 = as the weights stand, near 0 = always the better answer.
+    `noise` > 0 scales the randomness of every judgement: 1 = as the weights stand, near 0 = always the better answer.
     """
+    if not 0 <= spammers <= count:
+        raise ValueError(f"{spammers} spammers among {count} people")
     readers = [
         Annotator(
             name=f"{'brief' if place % 2 == 0 else 'detailed'}-{place + 1}",
             taste=BRIEF if place % 2 == 0 else DETAILED,
-            noise=max(noise, 1e-6),
+            noise=noise,
             position_bias=0.1,
             lapse=0.02,
             tie_width=0.1,

@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from zlib import crc32
 
 from keel.types import Message, Prompt
 
@@ -111,26 +112,19 @@ def _claimed(claim: Claim) -> str:
 
 
 def draw_prompts(count: int, seed: int, part: str) -> tuple[Prompt, ...]:
-    """`count` distinct prompts; `part` names a disjoint stream ("train", "evaluation", …).
+    """`count` distinct prompts of one stream; the same for the same (seed, part).
 
-    The parts are disjoint by construction: a prompt belongs to the part that the hash of its facts selects.
+    Whatever the seeds, "evaluation" shares no prompt with any other part: it has the fifth of all prompts that their
+    checksum selects, the others draw from the rest.
     """
     rng = random.Random(f"town desk prompts {seed} {part}")
     found: dict[str, Prompt] = {}
     while len(found) < count:
         facts = draw_facts(rng)
         text = render(facts)
-        if (_checksum(text) % 5 == 0) == (part == "evaluation") and text not in found:
+        if (crc32(text.encode()) % 5 == 0) == (part == "evaluation") and text not in found:
             found[text] = Prompt(f"{part}-{len(found)}", (Message("user", text),))
     return tuple(found.values())
-
-
-def _checksum(text: str) -> int:
-    """A stable hash: Python's own is salted per process."""
-    value = 0
-    for byte in text.encode():
-        value = (value * 131 + byte) % 2_147_483_647
-    return value
 
 
 _PROMPT = re.compile(
@@ -153,6 +147,4 @@ def parse(text: str) -> Facts:
             claim = Claim(match["name"], "time", match["claimed"].removeprefix("at "))
         else:
             claim = Claim(match["name"], "day", match["claimed"])
-    return Facts(
-        match["event"], match["day"], match["time"], match["place"], match["item"], match["audience"], claim
-    )
+    return Facts(match["event"], match["day"], match["time"], match["place"], match["item"], match["audience"], claim)

@@ -100,9 +100,7 @@ def write(facts: Facts, quality: Quality, rng: random.Random) -> str:
     sentences = _realise(values, rng)
     if claim is not None and facts.claim_is_false and not following and rng.random() < quality.correct:
         template = rng.choice(CORRECTIONS[claim.slot])
-        sentences.append(
-            template.format(name=claim.name, claimed=claim.value, **{claim.slot: facts.value(claim.slot)})
-        )
+        sentences.append(template.format(name=claim.name, claimed=claim.value, **{claim.slot: facts.value(claim.slot)}))
     if claim is not None and following and rng.random() < 0.5:
         sentences.append(rng.choice(AGREEMENTS).format(name=claim.name))
     if rng.random() < quality.repeat:
@@ -147,9 +145,9 @@ def _realise(values: dict[str, str], rng: random.Random) -> list[str]:
 
 
 @cache
-def slots_of(template: str) -> set[str]:
+def slots_of(template: str) -> frozenset[str]:
     """The fact slots that a template mentions."""
-    return set(re.findall(r"{(\w+)}", template)) & set(SLOTS)
+    return frozenset(slot for slot in re.findall(r"{(\w+)}", template) if slot in SLOTS)
 
 
 @cache

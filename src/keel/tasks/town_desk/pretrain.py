@@ -1,8 +1,9 @@
 """Trains the base model that ships with the package: `python -m keel.tasks.town_desk.pretrain --out DIR`.
 
-The corpus is text about facts: a facts line, then two pieces of writing drawn from notes, record cards and questions
-with answers. It has no chat turns: the shipped model is a base model, and supervised fine-tuning teaches it the rest.
-Pieces that quote every fact make it learn to copy, which is what a note needs most.
+The corpus is text about facts: a facts line, then two pieces of writing drawn from notes, record cards, questions with
+answers, and poor drafts with a proof-reader's remarks. It has no chat turns: the shipped model is a base model, and supervised fine-tuning teaches it the rest.
+Cards and answers make it learn to copy, which a note needs most; remarks make it
+learn to check, as a grown language model can.
 
 Departures from a language-model corpus: one document a row, so that a facts line is never in another one's context.
 """
@@ -22,9 +23,10 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from torch.nn import functional as F  # noqa: N812
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from keel.tasks.town_desk.facts import Facts, draw_facts, render
+from keel.tasks.town_desk.facts import SLOTS, Facts, draw_facts, render
 from keel.tasks.town_desk.gold import gold_score
 from keel.tasks.town_desk.grammar import Quality, write
+from keel.tasks.town_desk.sentence import sentences
 
 PAD, END, USER, ASSISTANT, SYSTEM = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"
 VOCABULARY = 1024
@@ -44,18 +46,33 @@ COMMON = (
     "times total left each many born city country capital river wrote author"
 ).split()
 """Words that the other embedded tasks need; they fill the vocabulary that the notes leave."""
+DRAFT = Quality(omit=0.25, wrong=0.15, follow=0.5, correct=0.3, greet=0.5, filler=0.3, flatter=0.12, repeat=0.08)
 WRITER = Quality(omit=0.1, wrong=0.02, follow=0.2, correct=0.3, greet=0.5, filler=0.2, flatter=0.08, repeat=0.02)
 
 
 def document(facts: Facts, rng: random.Random) -> str:
     """A facts line and two pieces of writing about it."""
-    kinds = rng.choices(("note", "card", "answers"), (0.5, 0.2, 0.3), k=2)
-    pieces = [{"note": _note, "card": _card, "answers": _answers}[kind](facts, rng) for kind in kinds]
+    pieces = [kind(facts, rng) for kind in rng.choices((_note, _card, _answers, _draft), (0.35, 0.1, 0.15, 0.4), k=2)]
     return "\n".join((render(facts), *pieces))
 
 
 def _note(facts: Facts, rng: random.Random) -> str:
     return f"Note: {write(facts, WRITER, rng)}"
+
+
+def _draft(facts: Facts, rng: random.Random) -> str:
+    """A poor note, and a proof-reader's remark on each of its facts."""
+    note = write(facts, DRAFT, rng)
+    stated = {value for sentence in sentences(note) for value in sentence.stated}
+    remarks = [f"{slot} {_remark(facts, slot, stated)}" for slot in SLOTS]
+    return f"Draft: {note}\nRemarks: {', '.join(remarks)}."
+
+
+def _remark(facts: Facts, slot: str, stated: set[tuple[str, str]]) -> str:
+    said = {value for of, value in stated if of == slot}
+    if not said:
+        return "absent" if facts.value(slot) is None else "missing"
+    return "right" if said == {facts.value(slot)} else "wrong"
 
 
 def _card(facts: Facts, rng: random.Random) -> str:
@@ -132,7 +149,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, size: int, seed: int) -> Iterato
     while True:
         texts = [document(draw_facts(rng), rng) for _ in range(size * 16)]
         rows = sorted(
-            (ids + [tokenizer.eos_token_id] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]), key=len
+            ([*ids, tokenizer.eos_token_id] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]), key=len
         )
         starts = list(range(0, len(rows), size))
         rng.shuffle(starts)
@@ -142,8 +159,10 @@ def batches(tokenizer: PreTrainedTokenizerFast, size: int, seed: int) -> Iterato
             yield torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in part])
 
 
-def accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, count: int, seed: int) -> dict[str, float]:
-    """Greedy notes after unseen facts lines: mean gold score and the share of slots copied right."""
+def accuracy(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, count: int, seed: int
+) -> dict[str, float | str]:
+    """Greedy notes after unseen facts lines: their mean gold score, and one of them."""
     rng = random.Random(f"held out {seed}")
     facts = [draw_facts(rng) for _ in range(count)]
     enc = tokenizer([f"{render(one)}\nNote:" for one in facts], return_tensors="pt", padding=True)
@@ -153,7 +172,7 @@ def accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, count:
         )
     notes = [text.split("\n")[0].strip() for text in tokenizer.batch_decode(out[:, enc["input_ids"].shape[1] :], True)]
     scores = [gold_score(one, note) for one, note in zip(facts, notes, strict=True)]
-    return {"gold": sum(scores) / count, "sample": notes[0]}  # type: ignore[dict-item]
+    return {"gold": sum(scores) / count, "sample": notes[0]}
 
 
 def train(out: Path, steps: int, size: int, peak: float, seed: int, minutes: float) -> None:
@@ -174,7 +193,7 @@ def train(out: Path, steps: int, size: int, peak: float, seed: int, minutes: flo
         logits = model(input_ids=ids[:, :-1]).logits
         target = ids[:, 1:].masked_fill(ids[:, 1:] == tokenizer.pad_token_id, -100)
         loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-100)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

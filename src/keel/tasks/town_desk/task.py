@@ -27,10 +27,11 @@ class TownDesk:
     def demonstrations(self, count: int, seed: int) -> tuple[Demonstration, ...]:
         """Notes by writers of mixed quality."""
         rng = random.Random(f"town desk demonstrations {seed}")
-        return tuple(
-            Demonstration((*prompt.messages, Message("assistant", write(parse(prompt.messages[0].content), MIXED, rng))))
-            for prompt in self.prompts(count, seed, "sft")
-        )
+
+        def answer(prompt: Prompt) -> Message:
+            return Message("assistant", write(parse(prompt.messages[-1].content), MIXED, rng))
+
+        return tuple(Demonstration((*prompt.messages, answer(prompt))) for prompt in self.prompts(count, seed, "sft"))
 
     def prompts(self, count: int, seed: int, part: Part) -> tuple[Prompt, ...]:
         """Distinct prompts of one stream."""

@@ -1,0 +1,180 @@
+"""Which curves a report shows, in which order and with which words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from keel.diagnostics.over_optimisation import Verdict, judge
+from keel.diagnostics.pictures import Chart, Threshold, Tone, curve_chart, figure, over_optimisation_chart
+from keel.diagnostics.recorded import Attempts, Curve, Metrics, Recorded
+from keel.summary import KL_AMBER, KL_RED
+
+_ROWS = 12
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A metric that has a picture; `about` says in plain words what it is."""
+
+    metric: str
+    title: str
+    about: str
+    unit: str = ""
+    tone: Tone = "sea"
+    thresholds: tuple[Threshold, ...] = ()
+
+    def of(self, metrics: Metrics) -> Curve:
+        """The metric in its unit."""
+        curve = metrics.curve(self.metric)
+        return Curve(curve.steps, curve.values * (100 if self.unit == "%" else 1), curve.missing)
+
+
+@dataclass(frozen=True)
+class Table:
+    """The numbers behind some pictures, at a few steps."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Curves that stand together."""
+
+    title: str
+    about: str
+    charts: tuple[Chart, ...]
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...]
+
+
+_SFT = (
+    Shown("loss", "SFT: loss", "How surprised the model is by the demonstrations; lower is better.", "nats per token"),
+    Shown("held_out/loss", "SFT: held-out loss", "The same on demonstrations that it never saw.", "nats per token"),
+)
+_REWARD = (
+    Shown(
+        "loss", "Reward model: loss", "How far the scores are from people’s choices; a coin has 0.69.", "nats per pair"
+    ),
+    Shown(
+        "accuracy", "Reward model: accuracy", "Share of the training pairs whose preferred answer scores higher.", "%"
+    ),
+    Shown("held_out/accuracy", "Reward model: held-out accuracy", "The same on pairs that it never saw.", "%"),
+)
+_PPO = (
+    Shown("reward", "Reward", "What PPO raises: the score of the answers it learns from."),
+    Shown("reward/gold", "Gold score", "The task’s hidden measure of quality; PPO never sees it.", "points", "gold"),
+    Shown(
+        "kl", "KL", "How far the policy has moved from the SFT model.", "nats per answer", "sea",
+        (Threshold(KL_AMBER, "look", "amber"), Threshold(KL_RED, "alarm", "red")),
+    ),
+    Shown("objective", "Reward less KL cost", "What PPO in truth maximises: reward − β·KL."),
+    Shown("length", "Length", "How long an answer is.", "tokens"),
+    Shown("policy/entropy", "Entropy", "How open each next word is; falls as the policy makes up its mind.", "nats"),
+    Shown(
+        "policy/clip_fraction", "Clip fraction", "Share of tokens whose change was held back.", "%", "sea",
+        (Threshold(30, "look", "amber"),),
+    ),
+    Shown(
+        "value/explained_variance", "Critic’s foresight",
+        "Explained variance: the share of the outcome that the critic foresees.", "%", "sea",
+        (Threshold(0.0, "no use", "amber"),),
+    ),
+    Shown(
+        "truncated", "Cut off", "Share of answers that hit the token limit.", "%", "sea",
+        (Threshold(5, "look", "amber"), Threshold(20, "alarm", "red")),
+    ),
+)  # fmt: skip
+
+
+def curve_groups(run: Recorded) -> list[Group]:
+    """The curves of every stage that the run had: those before PPO together, then PPO's."""
+    groups = []
+    early = [
+        (run.metrics[stage], shown) for stage, shown in (("sft", _SFT), ("reward", _REWARD)) if stage in run.metrics
+    ]
+    if early:
+        titles = [title for stage, title in (("sft", "SFT"), ("reward", "reward model")) if stage in run.metrics]
+        charts = [chart for metrics, shown in early for chart in _charts(metrics, shown, "step")]
+        tables = [_table(_sentence(title), *one, "step") for title, one in zip(titles, early, strict=True)]
+        about = "The model learns to write like the demonstrations, the reward model to score as people choose."
+        groups.append(Group(_sentence(" and ".join(titles)), about, tuple(charts), tuple(tables), ()))
+    if "ppo" in run.metrics:
+        metrics = run.metrics["ppo"]
+        shown = (*_PPO, *_other_terms(metrics))
+        about = "The policy practises against the reward, on a leash of KL."
+        charts = _charts(metrics, shown, "update")
+        groups.append(
+            Group("PPO", about, tuple(charts), (_table("PPO", metrics, shown, "update"),), tuple(_notes(metrics)))
+        )
+    return groups
+
+
+def _sentence(words: str) -> str:
+    return words[0].upper() + words[1:]
+
+
+def _charts(metrics: Metrics, shown: Sequence[Shown], step: str) -> list[Chart]:
+    """A picture for each metric that was logged more than once."""
+    return [
+        curve_chart(one.title, one.about, one.unit, one.of(metrics), one.tone, one.thresholds, step)
+        for one in shown
+        if len(metrics.curve(one.metric)) > 1
+    ]
+
+
+def over_optimisation(run: Recorded) -> tuple[Verdict | None, Chart | None]:
+    """What proxy and gold say together, and their picture; None where the run has no gold score."""
+    metrics = run.metrics.get("ppo")
+    if metrics is None or "reward/gold" not in metrics.names:
+        return None, None
+    proxy, gold, kl = (metrics.curve(name) for name in ("reward", "reward/gold", "kl"))
+    if not len(proxy) == len(gold) == len(kl):
+        return None, None
+    verdict = judge(proxy.values, gold.values)
+    if verdict.kind == "unknown":
+        return verdict, None
+    return verdict, over_optimisation_chart(kl, proxy, gold, _spread(run.attempts), verdict)
+
+
+def _spread(attempts: Attempts) -> tuple[float, float]:
+    """Standard deviations of reward and gold over all recorded answers; 1 where they do not vary."""
+    return (float(np.std(attempts.reward)) or 1.0, float(np.nanstd(attempts.gold)) or 1.0)
+
+
+def _other_terms(metrics: Metrics) -> list[Shown]:
+    """The terms of a reward that is a sum of several."""
+    parts = [name for name in metrics.names if name.startswith("reward/")]
+    terms = [name for name in parts if name not in ("reward/std", "reward/gold", "reward/missing_eos")]
+    if len(terms) < 2:
+        return []
+    return [Shown(name, f"Term: {name.removeprefix('reward/')}", "A term of the reward, unweighted.") for name in terms]
+
+
+def _notes(metrics: Metrics) -> list[str]:
+    """What a reader may stumble over in the curves."""
+    kl = metrics.curve("kl")
+    below = int((kl.values < 0).sum())
+    if not below:
+        return []
+    return [
+        f"KL came out below 0 at {below} of {len(kl)} updates. It is estimated from the sampled answers (their "
+        "log-probs under the policy less those under SFT); where the two are close, chance can push that below 0, "
+        "although the true KL never is. If it stays below 0, sampling and training disagree: look at “Sampler "
+        "against trainer”."
+    ]
+
+
+def _table(title: str, metrics: Metrics, shown: Sequence[Shown], step: str) -> Table:
+    logged = [one for one in shown if len(metrics.curve(one.metric))]
+    curves = [one.of(metrics) for one in logged]
+    steps = sorted({int(at) for curve in curves for at in curve.steps})
+    kept = [steps[round(place)] for place in np.linspace(0, len(steps) - 1, min(_ROWS, len(steps)))] if steps else []
+    found = [dict(zip(curve.steps.tolist(), curve.values.tolist(), strict=True)) for curve in curves]
+    rows = tuple((str(at), *(figure(values[at]) if at in values else "" for values in found)) for at in kept)
+    names = [one.title.rpartition(": ")[2] + (f", {one.unit}" if one.unit else "") for one in logged]
+    return Table(title, (step, *names), rows)

@@ -1,0 +1,308 @@
+"""What in a run deserves a second look: every check with its thresholds, its finding in a sentence, and a remedy.
+
+Thresholds follow Gao et al. (2210.10760) and common practice; a check speaks of the worst moment of the run, as a mean
+over `WINDOW` updates, unless it says otherwise. A check whose numbers the run does not have is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from keel.diagnostics.over_optimisation import judge
+from keel.diagnostics.recorded import Attempts, Curve, Recorded
+from keel.diagnostics.smoothing import running_mean
+from keel.preferences.agreement import ceiling
+from keel.summary import KL_AMBER, KL_RED, STAGES, percent
+
+Level = Literal["ok", "amber", "red"]
+WINDOW = 5
+ENOUGH_PAIRS = 30
+"""Pairs judged by several people, below which nothing is said of a single annotator."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check; `remedy` says what to do unless the verdict is "ok"."""
+
+    check: str
+    verdict: Level
+    message: str
+    remedy: str
+
+
+def findings(run: Recorded) -> list[Finding]:
+    """Every check that the run has numbers for: red ones first, then amber, then those that passed."""
+    found = [*_of_evaluation(run), *_of_ppo(run), *_of_reward(run), *_of_people(run), *_of_numbers(run)]
+    return sorted(found, key=lambda one: ("red", "amber", "ok").index(one.verdict))
+
+
+def level(value: float, amber: float, red: float | None = None) -> Level:
+    """How bad a value is that is worse the larger it is."""
+    if red is not None and value >= red:
+        return "red"
+    return "amber" if value >= amber else "ok"
+
+
+def _of_evaluation(run: Recorded) -> Iterator[Finding]:
+    summary = run.summary
+    if summary.verdict is not None and summary.win_rate is not None:
+        yield Finding(
+            "PPO against SFT",
+            "red" if summary.verdict == "worse" else "ok",
+            f"The model after PPO wins {percent(summary.win_rate)} of the comparisons with the model before it.",
+            "Do not use the PPO model. Look at the answers and at the reward model's accuracy; a larger ppo.kl.coef "
+            "or a smaller ppo.optimizer.lr keeps it nearer to SFT.",
+        )
+
+
+def _of_ppo(run: Recorded) -> Iterator[Finding]:
+    if "ppo" not in run.metrics:
+        return
+    curve = run.metrics["ppo"].curve
+    yield from _over_optimisation(curve("reward"), curve("reward/gold"))
+    for name, check in _CHECKS.items():
+        if len(curve(name)):
+            yield check(curve(name))
+    yield from _length_taste(run.attempts)
+
+
+def _over_optimisation(proxy: Curve, gold: Curve) -> Iterator[Finding]:
+    if len(gold) and len(proxy) == len(gold):
+        verdict = judge(proxy.values, gold.values)
+        yield Finding(
+            "Reward over-optimisation",
+            {"over-optimised": "red", "falling": "amber"}.get(verdict.kind, "ok"),  # type: ignore[arg-type]
+            verdict.sentence,
+            f"Stop earlier (the gold score was best around update {verdict.best}), raise ppo.kl.coef, or train the "
+            "reward model on more comparisons, best of all on answers of the new policy.",
+        )
+
+
+def _kl(curve: Curve) -> Finding:
+    most, where = _highest(curve)
+    return Finding(
+        "Distance from SFT (KL)",
+        level(most, KL_AMBER, KL_RED),
+        f"KL reached {most:.1f} nats per answer around update {where} (a look is due from {KL_AMBER:g}, alarm from "
+        f"{KL_RED:g}).",
+        "Raise ppo.kl.coef, use the adaptive controller (ppo.kl.controller: adaptive), or lower ppo.optimizer.lr; "
+        "read answers from the end of the run before trusting the reward.",
+    )
+
+
+def _length(curve: Curve) -> Finding:
+    most, where = _highest(curve)
+    factor = most / max(curve.values[0], 1e-9)
+    return Finding(
+        "Length of answers",
+        level(factor, 1.3, 1.8),
+        f"Answers grew to {factor:.2f} times their length under SFT ({curve.values[0]:.0f} → {most:.0f} tokens, around "
+        f"update {where}; a look is due from 1.3 times, alarm from 1.8)."
+        if factor > 1
+        else f"Answers did not grow: at most {factor:.2f} times their length under SFT.",
+        "Compare answers by hand: is the longer one better? If not, the reward model likes length. Add comparisons in "
+        "which the short answer wins, or a reward function that charges for length (ppo.reward).",
+    )
+
+
+def _entropy(curve: Curve) -> Finding:
+    means = running_mean(curve.values, WINDOW)
+    fall = 1 - means.min() / max(means[0], 1e-9)
+    return Finding(
+        "Variety (entropy)",
+        level(fall, 0.4, 0.7),
+        f"Entropy per token fell by {percent(fall)} from {means[0]:.2f} nats (a look is due from 40%, alarm from 70%)."
+        if fall > 0
+        else f"Entropy per token did not fall below its first {means[0]:.2f} nats.",
+        "The policy is narrowing to a few phrases. Lower ppo.optimizer.lr or ppo.epochs, raise ppo.kl.coef, or draw "
+        "more answers per update (ppo.batch_size).",
+    )
+
+
+def _truncated(curve: Curve) -> Finding:
+    most, where = _highest(curve)
+    return Finding(
+        "Answers cut off",
+        level(most, 0.05, 0.2),
+        f"At most {most:.1%} of the answers were cut off at the token limit (around update {where}; a look is due "
+        "from 5%, alarm from 20%).",
+        "Raise ppo.sampling.max_tokens, or make sure that the model learns to stop: SFT must train the end-of-text "
+        "token, and ppo.missing_eos_score should be below the usual reward.",
+    )
+
+
+def _clip_fraction(curve: Curve) -> Finding:
+    most, where = _highest(curve)
+    return Finding(
+        "Clipped tokens",
+        level(most, 0.3),
+        f"At most {most:.1%} of the tokens were clipped (around update {where}; a look is due from 30%).",
+        "Updates are too large for the data they rest on: lower ppo.optimizer.lr or ppo.epochs.",
+    )
+
+
+def _critic(curve: Curve) -> Finding:
+    late = float(curve.values[len(curve) // 2 :].mean())
+    return Finding(
+        "Critic",
+        "amber" if late < 0 else "ok",
+        f"In the second half of the run the critic explains {percent(max(late, 0))} of the variance of the returns"
+        + (", less than a constant would." if late < 0 else " (a look is due below 0%)."),
+        "Give the critic a head start (ppo.critic.warmup_updates), a larger ppo.critic.lr, or start it from the reward "
+        "model (ppo.critic.init: reward).",
+    )
+
+
+def _sampler(curve: Curve) -> Finding:
+    most, where = _highest(curve)
+    return Finding(
+        "Sampler against trainer",
+        level(most, 1e-3),
+        f"Sampler and trainer differ by at most {most:.2g} nats per token (around update {where}; a look is due from "
+        "1e-3).",
+        "They should be the same model: check number formats (dtype), the chat template and the sampling temperature.",
+    )
+
+
+_CHECKS: Mapping[str, Callable[[Curve], Finding]] = {
+    "kl": _kl,
+    "length": _length,
+    "policy/entropy": _entropy,
+    "truncated": _truncated,
+    "policy/clip_fraction": _clip_fraction,
+    "value/explained_variance": _critic,
+    "sampler_kl": _sampler,
+}
+
+
+def _length_taste(attempts: Attempts) -> Iterator[Finding]:
+    """Correlation of reward and length among the finished answers of one update, over all updates together."""
+    kept = attempts.finished
+    if kept.sum() < 2 * WINDOW:
+        return
+    reward, length = (_centred(column[kept], attempts.update[kept]) for column in (attempts.reward, attempts.length))
+    spread = float(np.sqrt(np.square(reward).sum() * np.square(length).sum()))
+    if spread > 0:
+        correlation = float(reward @ length) / spread
+        yield Finding(
+            "Reward and length",
+            level(correlation, 0.5),
+            f"Among answers of one update, reward and length correlate at {correlation:+.2f} (a look is due from "
+            "+0.50).",
+            "The reward model may pay for length as such. Balance lengths in the comparisons, or charge for length "
+            "with a reward function (ppo.reward).",
+        )
+
+
+def _of_reward(run: Recorded) -> Iterator[Finding]:
+    facts = run.summary.stages.get("reward", {})
+    if facts.get("accuracy") is None:
+        return
+    accuracy, low = facts["accuracy"], facts.get("accuracy_low", facts["accuracy"])
+    yield Finding(
+        "Reward model against a coin",
+        "amber" if low <= 0.5 else "ok",
+        f"The reward model is right on {percent(accuracy)} of unseen pairs"
+        + (", which a coin could be by chance." if low <= 0.5 else ", clearly more than a coin."),
+        "Collect more comparisons: below about 2,000 a reward model is near chance. Check that annotators agree at "
+        "all.",
+    )
+    best = highest_ceiling(run.summary.stages.get("preferences", {}))
+    if best is not None:
+        leaking = low > best
+        yield Finding(
+            "Reward model against the ceiling",
+            "red" if leaking else "ok",
+            f"The reward model is right on {percent(accuracy)} of unseen pairs; the agreement of people allows at most "
+            f"{percent(best)}, at the upper end of its interval."
+            + (" No model can know more than people agree on, unless it has seen the answers." if leaking else ""),
+            "This is the mark of leakage: look for the same pairs, prompts or answers in training and held-out data. "
+            "(Where each pair has several votes, their majority can lie somewhat above this ceiling, which is for "
+            "single votes.)",
+        )
+
+
+def highest_ceiling(people: Mapping[str, Any]) -> float | None:
+    """The best accuracy that the upper end of the agreement's interval allows; None where agreement is not known."""
+    bound = people.get("agreement_without_ties", {}).get("high")
+    return people.get("ceiling") if bound is None else ceiling(bound).accuracy
+
+
+def _of_people(run: Recorded) -> Iterator[Finding]:
+    people = run.summary.stages.get("preferences", {})
+    if (people.get("shared_pairs") or 0) >= ENOUGH_PAIRS and people.get("reliability"):
+        idle = spammers(people)
+        yield Finding(
+            "Annotators",
+            "amber" if idle else "ok",
+            f"{_names(idle)} agree{'s' if len(idle) == 1 else ''} with the others no more than somebody who does not "
+            "read."
+            if idle
+            else "Every annotator agrees with the others more than somebody who does not read.",
+            "Look at their judgements, and leave them out if they are careless. preferences.aggregate: dawid-skene "
+            "gives them little weight.",
+        )
+
+
+def spammers(people: Mapping[str, Any]) -> list[str]:
+    """Annotators whose reliability is that of a coin, or less; nobody where too few pairs are shared to tell."""
+    if (people.get("shared_pairs") or 0) < ENOUGH_PAIRS:
+        return []
+    return [name for name, value in people.get("reliability", {}).items() if value is not None and value <= 0.5]
+
+
+def _of_numbers(run: Recorded) -> Iterator[Finding]:
+    for stage, metrics in run.metrics.items():
+        missing = {name: metrics.curve(name).missing for name in metrics.names}
+        broken = [name for name, count in missing.items() if count]
+        skipped = sum(
+            metrics.curve(name).values.sum() for name in metrics.names if name.rpartition("/")[2] == "skipped"
+        )
+        faults = [f"{name} was not a finite number at {missing[name]} of the logged steps" for name in broken]
+        if skipped:
+            faults.append(f"{skipped:.0f} optimizer steps were skipped because the gradient was not finite")
+        yield Finding(
+            f"Finite numbers, {STAGES[stage]}",
+            "red" if faults else "ok",
+            f"In {STAGES[stage]} {'; '.join(faults)}." if faults else f"Every number of {STAGES[stage]} is finite.",
+            "Lower the learning rate or max_grad_norm, or use dtype: float32; look for rows of the data that are "
+            "empty.",
+        )
+        yield from _cut_off(stage, run.summary.stages[stage])
+
+
+def _cut_off(stage: str, facts: Mapping[str, Any]) -> Iterator[Finding]:
+    """What did not fit into the model's length, of all the texts that were read."""
+    texts = sum(2 * facts.get(name, 0) for name in ("pairs", "held_out_pairs"))
+    texts += sum(facts.get(name, 0) for name in ("demonstrations", "held_out"))
+    if texts and facts.get("truncated") is not None:
+        share = facts["truncated"] / texts
+        yield Finding(
+            f"Length limit, {STAGES[stage]}",
+            level(share, 0.05, 0.2),
+            f"{facts['truncated']:,} of {texts:,} texts ({share:.1%}) were longer than model.max_length and "
+            "were cut (a look is due from 5%, alarm from 20%).",
+            "Raise model.max_length, or shorten the texts: what was cut was not learnt.",
+        )
+
+
+def _highest(curve: Curve) -> tuple[float, int]:
+    """The largest mean over WINDOW updates, and the step in the middle of it."""
+    means: Float[np.ndarray, " M"] = running_mean(curve.values, WINDOW)
+    place = int(np.argmax(means))
+    return float(means[place]), int(curve.steps[min(place + WINDOW // 2, len(curve) - 1)])
+
+
+def _centred(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Values less the mean of their group."""
+    _, place = np.unique(group, return_inverse=True)
+    return np.asarray(values - (np.bincount(place, weights=values) / np.bincount(place))[place])
+
+
+def _names(people: list[str]) -> str:
+    return people[0] if len(people) == 1 else f"{', '.join(people[:-1])} and {people[-1]}"

@@ -1,0 +1,272 @@
+"""The report of a run: one HTML file that needs nothing else, to read on a screen, in the dark or on a phone.
+
+Everything that a model or a data file has said is hostile text. It enters the page only through the template, which
+escapes it, and a content security policy forbids the page to load or run anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from keel.diagnostics.comparisons import choose
+from keel.diagnostics.curves import curve_groups, over_optimisation
+from keel.diagnostics.findings import ENOUGH_PAIRS, findings, spammers
+from keel.diagnostics.pictures import Chart, calibration_chart, figure
+from keel.diagnostics.recorded import Recorded, read_run
+from keel.display import duration
+from keel.errors import UserError
+from keel.preferences.agreement import ceiling
+from keel.summary import STAGES, Summary, judge_in_words, kl_in_words, outcome, percent, story
+
+_DOING: Mapping[str, str] = {
+    "sft": "learnt to imitate demonstrations",
+    "preferences": "answers compared by people",
+    "reward": "learnt which answer people prefer",
+    "ppo": "practised against the reward",
+    "evaluation": "answered prompts that no stage had seen",
+}
+_AGREEMENT: Mapping[str, str] = {
+    "agreement": "two annotators say the same",
+    "agreement_without_ties": "the same, ties aside",
+    "unanimous": "all annotators of a pair say the same",
+}
+_CHANCE_CORRECTED: Mapping[str, str] = {
+    "cohen": "Cohen’s κ",
+    "fleiss": "Fleiss’ κ",
+    "alpha": "Krippendorff’s α",
+    "ac1": "Gwet’s AC1",
+}
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """A number on a scale from 0 to 100 (percent of the width), with its interval where it has one."""
+
+    label: str
+    at: float
+    low: float | None
+    high: float | None
+    text: str
+    tone: str
+
+
+@dataclass(frozen=True)
+class StageLine:
+    """What a stage did and took; `share` of the run's time, in percent."""
+
+    name: str
+    doing: str
+    time: str
+    seconds: float
+    share: float
+    peak_mb: float
+
+
+def write_report(directory: Path) -> Path:
+    """Write DIR/report.html, the whole file or none of it, and return its path.
+
+    UserError where DIR is not the folder of a finished run, or the file cannot be written.
+    """
+    page = render(read_run(directory), directory.resolve().name)
+    path = directory / "report.html"
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(page, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); free space or change the folder's rights"
+        ) from None
+    return path
+
+
+def render(run: Recorded, name: str) -> str:
+    """The page of a run that is called `name`."""
+    summary = run.summary
+    checks = findings(run)
+    verdict, picture = over_optimisation(run)
+    return (
+        _templates()
+        .get_template("report.html.j2")
+        .render(
+            name=name,
+            summary=summary,
+            headline=headline(summary),
+            story=story(summary),
+            outcome=outcome(summary),
+            judge=judge_in_words(summary.judge) if summary.judge else "",
+            kl_meaning=kl_in_words(summary.kl) if summary.kl is not None else "",
+            win=_win(summary),
+            gold=_gold(summary),
+            gold_max=summary.stages.get("evaluation", {}).get("gold_max"),
+            problems=[one for one in checks if one.verdict != "ok"],
+            passed=[one for one in checks if one.verdict == "ok"],
+            comparisons=choose(run.answers),
+            over_optimisation=verdict,
+            over_optimisation_chart=picture,
+            fit=_fit(summary),
+            calibration=_calibration(summary),
+            agreement=_agreement(summary),
+            annotators=_annotators(summary),
+            enough_pairs=ENOUGH_PAIRS,
+            curves=curve_groups(run),
+            stages=list(_stages(summary)),
+            recipe=run.recipe,
+            numbers=_numbers(summary),
+        )
+    )
+
+
+def headline(summary: Summary) -> str:
+    """The run in one line."""
+    if summary.verdict is not None:
+        return {
+            "better": "PPO has made the answers better",
+            "unclear": "PPO made no difference that can be told from chance",
+            "worse": "PPO has made the answers worse",
+        }[summary.verdict]
+    if "ppo" in summary.stages:
+        return "PPO is done; no evaluation was asked for"
+    accuracy = summary.stages.get("reward", {}).get("accuracy")
+    if accuracy is not None:
+        return f"A reward model that is right on {percent(accuracy)} of unseen pairs"
+    if "reward" in summary.stages:
+        return "A reward model, not yet put to the test"
+    return "A fine-tuned model" if "sft" in summary.stages else "Preferences, brought together"
+
+
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("keel.diagnostics"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "figure": figure, "points": points, "duration": duration}
+    return environment
+
+
+def points(value: float) -> str:
+    """A score with two digits and a true minus sign."""
+    return f"{value:.2f}".replace("-", "−")
+
+
+def _gauge(label: str, value: float, low: float | None, high: float | None, tone: str, floor: float = 0.0) -> Gauge:
+    """A share between `floor` and 1 on a gauge."""
+
+    def place(share: float) -> float:
+        return round(100 * min(max((share - floor) / (1 - floor), 0), 1), 2)
+
+    known = low is not None and high is not None
+    text = f"{100 * value:.1f}%" + (
+        f" ({100 * low:.0f}–{100 * high:.0f}%)" if low is not None and high is not None else ""
+    )
+    return Gauge(
+        label,
+        place(value),
+        place(low) if known and low is not None else None,
+        place(high) if known and high is not None else None,
+        text,
+        tone,
+    )
+
+
+def _win(summary: Summary) -> Gauge | None:
+    if summary.win_rate is None or summary.verdict is None:
+        return None
+    tone = {"better": "good", "unclear": "plain", "worse": "red"}[summary.verdict]
+    return _gauge("PPO against SFT", summary.win_rate, summary.win_rate_low, summary.win_rate_high, tone)
+
+
+def _gold(summary: Summary) -> list[Gauge]:
+    """Bars for base, SFT and PPO, up to the best possible score or the best that was reached."""
+    scores = [("base", summary.gold_base), ("SFT", summary.gold_sft), ("PPO", summary.gold_ppo)]
+    known = [(name, score) for name, score in scores if score is not None]
+    most = max([summary.stages.get("evaluation", {}).get("gold_max") or 0.0, *(score for _, score in known), 1e-9])
+    return [
+        Gauge(
+            name, round(100 * max(score, 0) / most, 2), None, None, points(score), "gold" if name == "PPO" else "plain"
+        )
+        for name, score in known
+    ]
+
+
+def _fit(summary: Summary) -> list[Gauge]:
+    """Coin, people, reward model and ceiling on one scale from 50 % (or less, where the model is worse) to 100 %."""
+    facts, people = summary.stages.get("reward", {}), summary.stages.get("preferences", {})
+    if facts.get("accuracy") is None:
+        return []
+    low, high = facts.get("accuracy_low"), facts.get("accuracy_high")
+    floor = 0.5 if (facts["accuracy"] if low is None else low) >= 0.5 else 0.0
+    rows = [replace(_gauge("a coin", 0.5, 0.5, 0.5, "plain", floor), text="50%")]
+    agreed = people.get("agreement_without_ties", {})
+    if agreed.get("value") is not None:
+        rows.append(_gauge("two people agree", agreed["value"], agreed["low"], agreed["high"], "plain", floor))
+    rows.append(_gauge("reward model", facts["accuracy"], low, high, "sea", floor))
+    if people.get("ceiling") is not None:
+        bounds = [None if agreed.get(end) is None else ceiling(agreed[end]).accuracy for end in ("low", "high")]
+        rows.append(_gauge("best possible", people["ceiling"], bounds[0], bounds[1], "gold", floor))
+    return rows
+
+
+def _calibration(summary: Summary) -> Chart | None:
+    bins = summary.stages.get("reward", {}).get("calibration_bins")
+    return calibration_chart([(one[0], one[1], one[2]) for one in bins]) if bins else None
+
+
+def _agreement(summary: Summary) -> list[tuple[str, str, str]]:
+    """Statistics of agreement: what it is, its value, its interval."""
+    people = summary.stages.get("preferences", {})
+    lines = []
+    for names, share in ((_AGREEMENT, True), (_CHANCE_CORRECTED, False)):
+        for key, words in names.items():
+            found = people.get(key) or {}
+            if found.get("value") is not None:
+                value, low, high = (
+                    "–" if found[end] is None else (f"{100 * found[end]:.1f}%" if share else points(found[end]))
+                    for end in ("value", "low", "high")
+                )
+                lines.append((words, value, f"{low} to {high}"))
+    return lines
+
+
+def _annotators(summary: Summary) -> list[Gauge]:
+    people = summary.stages.get("preferences", {})
+    idle = spammers(people)
+    rated = sorted(people.get("reliability", {}).items(), key=lambda one: 1.0 if one[1] is None else -one[1])
+    return [
+        _gauge(name, value, None, None, "amber" if name in idle else "sea")
+        if value is not None
+        else Gauge(name, 0.0, None, None, "not known", "plain")
+        for name, value in rated
+    ]
+
+
+def _stages(summary: Summary) -> Iterator[StageLine]:
+    total = sum(facts["seconds"] for facts in summary.stages.values()) or 1.0
+    for key, name in STAGES.items():
+        if key in summary.stages:
+            facts = summary.stages[key]
+            share = round(100 * facts["seconds"] / total, 2)
+            yield StageLine(name, _DOING[key], duration(facts["seconds"]), facts["seconds"], share, facts["peak_mb"])
+
+
+def _numbers(summary: Summary) -> list[tuple[str, Any]]:
+    """Every number of summary.json under its name there, stages included."""
+    content = summary.to_json()
+    own = [(name, value) for name, value in content.items() if isinstance(value, int | float | str)]
+    inner = [
+        (f"stages.{stage}.{name}", value)
+        for stage, facts in summary.stages.items()
+        for name, value in facts.items()
+        if isinstance(value, int | float | str)
+    ]
+    return own + inner

@@ -1,0 +1,374 @@
+"""What came of a run: the numbers of summary.json, and the words that close it on the terminal."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.text import Text
+
+from keel.display import duration
+from keel.errors import UserError
+
+WIDTH = 80
+STAGES: Mapping[str, str] = {
+    "sft": "SFT",
+    "preferences": "preferences",
+    "reward": "reward model",
+    "ppo": "PPO",
+    "evaluation": "evaluation",
+}
+"""The stages in their order, as people call them."""
+
+KL_AMBER, KL_RED = 10.0, 30.0
+"""Nats per answer beyond which a policy is far, and too far, from where it started (after Gao et al., 2210.10760)."""
+
+_MEASURED = (
+    "win_rate", "win_rate_low", "win_rate_high", "wins", "ties", "losses", "judge", "confidence",
+    "gold_base", "gold_sft", "gold_ppo", "reward_sft", "reward_ppo", "kl",
+)  # fmt: skip
+_LINES = 6  # of one answer on the terminal
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt with the answers before and after PPO."""
+
+    prompt: str
+    sft: str
+    ppo: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The numbers of a run; None where no stage measured them.
+
+    `win_rate` is PPO's over SFT with ties as half wins, by `judge`, in an interval that covers it with `confidence`.
+    `gold_*` are points of the task's hidden score, `reward_*` what the reward model gives; both are means over the
+    evaluation prompts. `kl` is in nats per answer. `stages` holds what each stage says of itself. `directory` is where
+    the run lies; it is no part of summary.json.
+    """
+
+    win_rate: float | None
+    win_rate_low: float | None
+    win_rate_high: float | None
+    wins: int | None
+    ties: int | None
+    losses: int | None
+    judge: Literal["gold", "reward"] | None
+    confidence: float | None
+    gold_base: float | None
+    gold_sft: float | None
+    gold_ppo: float | None
+    reward_sft: float | None
+    reward_ppo: float | None
+    kl: float | None
+    seconds: float
+    peak_mb: float
+    stages: Mapping[str, Mapping[str, Any]]
+    examples: tuple[Example, ...]
+    versions: Mapping[str, str]
+    seed: int
+    directory: Path
+
+    @classmethod
+    def of(
+        cls,
+        stages: Mapping[str, Mapping[str, Any]],
+        seconds: float,
+        peak_mb: float,
+        seed: int,
+        versions: Mapping[str, str],
+        directory: Path,
+    ) -> Summary:
+        """From what the stages report of themselves; what `evaluation` measured becomes the run's own numbers."""
+        measured = stages.get("evaluation", {})
+        return cls(
+            **{name: _exact(name, measured.get(name)) for name in _MEASURED},
+            seconds=round(seconds, 2),
+            peak_mb=float(round(peak_mb)),
+            stages=stages,
+            examples=tuple(Example(one["prompt"], one["sft"], one["ppo"]) for one in measured.get("examples", ())),
+            versions=versions,
+            seed=seed,
+            directory=directory,
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Summary:
+        """What `to_json` wrote. UserError where the file is missing or is no summary."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be read ({error.strerror}): {path.parent} is not the folder of a finished run; "
+                "`keel run` makes one"
+            ) from None
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}); run the recipe again") from None
+        fault = next(_faults(content), None)
+        if fault is not None:
+            raise UserError(f"{path} is not the summary of a run: {fault}; run the recipe again")
+        examples = tuple(Example(one["prompt"], one["sft"], one["ppo"]) for one in content["examples"])
+        rest = {name: _exact(name, content[name]) for name in _NAMES if name != "examples"}
+        return cls(**rest, examples=examples, directory=path.parent)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of summary.json."""
+        content = {name: getattr(self, name) for name in _NAMES}
+        return content | {"examples": [{"prompt": one.prompt, "sft": one.sft, "ppo": one.ppo} for one in self.examples]}
+
+    @property
+    def verdict(self) -> Literal["better", "unclear", "worse"] | None:
+        """What the win rate's interval says of PPO against SFT; None where there is no win rate."""
+        if self.win_rate_low is None or self.win_rate_high is None:
+            return None
+        return "better" if self.win_rate_low > 0.5 else "worse" if self.win_rate_high < 0.5 else "unclear"
+
+    @property
+    def comparisons(self) -> int:
+        """How many pairs of answers the win rate counts."""
+        return (self.wins or 0) + (self.ties or 0) + (self.losses or 0)
+
+    def __str__(self) -> str:
+        return "\n".join(line.rstrip() for line in _page(self))
+
+
+_NAMES = tuple(field.name for field in fields(Summary) if field.name != "directory")
+_WHOLE = ("wins", "ties", "losses", "seed")
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys((*_MEASURED, "seconds", "peak_mb", "seed"), (int, float)),
+    "judge": str,
+    "stages": dict,
+    "versions": dict,
+    "examples": list,
+}
+
+
+def _exact(name: str, value: Any) -> Any:
+    """A whole number as a float where the field is one: JSON does not tell 1 from 1.0."""
+    return float(value) if isinstance(value, int) and name not in _WHOLE else value
+
+
+def _faults(content: Any) -> Iterator[str]:
+    """What is wrong with the content of a summary.json, if anything."""
+    if not isinstance(content, dict):
+        yield "it holds no object"
+        return
+    yield from (f"it lacks {name}" for name in _NAMES if name not in content)
+    for name, kind in _KINDS.items():
+        optional = name in _MEASURED
+        if not (isinstance(content[name], kind) or (optional and content[name] is None)):
+            yield f"{name} cannot be {content[name]!r}"
+    for name, facts in content["stages"].items():
+        if not isinstance(facts, dict) or not {"seconds", "peak_mb"} <= set(facts):
+            yield f"stage {name} lacks seconds or peak_mb"
+    for example in content["examples"]:
+        if not isinstance(example, dict) or not {"prompt", "sft", "ppo"} <= set(example):
+            yield "an example lacks prompt, sft or ppo"
+
+
+def percent(share: float) -> str:
+    """A share as whole percents."""
+    return f"{100 * share:.0f}%"
+
+
+def story(summary: Summary) -> list[str]:
+    """What was done, stage by stage, a sentence or two for each, in words that need no background."""
+    tellers = {"sft": _tell_sft, "preferences": _tell_preferences, "reward": _tell_reward, "ppo": _tell_ppo}
+    return [" ".join(tell(summary.stages[name])) for name, tell in tellers.items() if name in summary.stages]
+
+
+def outcome(summary: Summary) -> str:
+    """The win rate with its interval, and what follows from it; empty where there is none."""
+    rate, low, high = summary.win_rate, summary.win_rate_low, summary.win_rate_high
+    if rate is None or low is None or high is None or summary.confidence is None:
+        return ""
+    follows = {
+        "better": "so PPO has made the model better, beyond what chance explains",
+        "unclear": "so these prompts cannot tell whether PPO has made the model better or worse",
+        "worse": "so PPO has made the model worse, beyond what chance explains",
+    }[summary.verdict or "unclear"]
+    return (
+        f"In {_count(summary.comparisons, 'comparison')} on prompts that no stage had seen, the answer after PPO beat "
+        f"the one before it (SFT) {percent(rate)} of the time, ties counted half. The {percent(summary.confidence)} "
+        f"interval is {percent(low)} to {percent(high)} and 50% would be a draw, {follows}."
+    )
+
+
+def judge_in_words(judge: str) -> str:
+    """Who said which answer is better, and how far to believe it."""
+    if judge == "gold":
+        return "The judge is the task's hidden gold score, which no model was trained on."
+    return (
+        "The judge is the reward model that PPO was trained to please, so this is a partial judge: "
+        "let people, or another judge, look before you rely on it."
+    )
+
+
+def kl_in_words(kl: float) -> str:
+    """What a KL of so many nats per answer means."""
+    if kl < 0:
+        return "below 0 by chance: it is estimated from samples, and the true distance, never negative, is close to 0"
+    if kl < 1:
+        return "hardly any distance: the model writes almost as before"
+    if kl < KL_AMBER:
+        return "a moderate distance, usual after PPO"
+    if kl < KL_RED:
+        return "far from where it started: read some answers before you trust the score"
+    return "very far from where it started: the reward is probably being gamed"
+
+
+def _tell_sft(facts: Mapping[str, Any]) -> Iterator[str]:
+    number = facts.get("demonstrations")
+    yield f"The model learnt to imitate {_count(number, 'demonstration')} (supervised fine-tuning, SFT)."
+
+
+def _tell_preferences(facts: Mapping[str, Any]) -> Iterator[str]:
+    pairs = _count(facts.get("pairs"), "pair")
+    if facts.get("annotators"):
+        yield (
+            f"{_count(facts['annotators'], 'annotator')} compared {pairs} of answers in "
+            f"{_count(facts.get('judgements'), 'judgement')}."
+        )
+    else:
+        yield f"{pairs} of answers were read, each with the one that people prefer."
+
+
+def _tell_reward(facts: Mapping[str, Any]) -> Iterator[str]:
+    yield "A reward model learnt from such pairs which answer people prefer."
+    if facts.get("accuracy") is not None:
+        yield (
+            f"On {_count(facts.get('held_out_pairs'), 'pair')} that it had not seen it is right "
+            f"{percent(facts['accuracy'])} of the time; a coin is right 50%."
+        )
+
+
+def _tell_ppo(facts: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"PPO then tuned the model in {_count(facts.get('updates'), 'round')} of answering and learning to score "
+        "higher with the reward, while a KL penalty held it near to what it was."
+    )
+
+
+def _count(number: object, noun: str) -> str:
+    """`1 pair`, `1,500 pairs`, or `an unknown number of pairs`."""
+    if not isinstance(number, int):
+        return f"an unknown number of {noun}s"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _page(summary: Summary) -> Iterator[str]:
+    """The lines of the closing summary."""
+    yield f"Done in {duration(summary.seconds)}, with at most {summary.peak_mb:,.0f} MB of memory."
+    told = story(summary)
+    if told:
+        yield from ("", "WHAT HAPPENED", *_wrapped(" ".join(told)))
+    if outcome(summary):
+        yield from (
+            "",
+            "DID IT HELP?",
+            *_wrapped(outcome(summary)),
+            *_wrapped(judge_in_words(summary.judge or "reward")),
+        )
+    numbers = list(_numbers(summary))
+    if numbers:
+        yield from ("", "THE NUMBERS", *numbers)
+    yield from ("", "TIME AND MEMORY", *_times(summary))
+    yield from _answers(summary.examples)
+    yield from ("", "WHAT NEXT", *_next(summary))
+
+
+def _numbers(summary: Summary) -> Iterator[str]:
+    gold = (summary.gold_base, summary.gold_sft, summary.gold_ppo)
+    if None not in gold:
+        most = summary.stages.get("evaluation", {}).get("gold_max")
+        yield from _fact(
+            "gold score",
+            "base {:.2f} → SFT {:.2f} → PPO {:.2f}".format(*gold) + (f", at most {most:g}." if most else ".")
+            + " The task's own measure of a good answer, hidden from every model.",
+        )  # fmt: skip
+    if summary.reward_sft is not None and summary.reward_ppo is not None:
+        yield from _fact(
+            "reward",
+            f"SFT {summary.reward_sft:.2f} → PPO {summary.reward_ppo:.2f}. What the reward model thinks of the "
+            "answers: this is what PPO raises.",
+        )
+    if summary.kl is not None:
+        yield from _fact("KL spent", f"{summary.kl:.1f} nats per answer: {kl_in_words(summary.kl)}.")
+    fit, people = summary.stages.get("reward", {}), summary.stages.get("preferences", {})
+    if fit.get("accuracy") is not None:
+        best = people.get("ceiling")
+        yield from _fact(
+            "reward model",
+            f"right on {percent(fit['accuracy'])} of unseen pairs"
+            + (f"; people's agreement allows about {percent(best)}." if best else "."),
+        )
+
+
+def _times(summary: Summary) -> Iterator[str]:
+    for name, said in STAGES.items():
+        facts = summary.stages.get(name)
+        if facts is not None:
+            yield f"  {said:14}{duration(facts['seconds']):>12}{facts['peak_mb']:>10,.0f} MB"
+
+
+def _answers(examples: Sequence[Example]) -> Iterator[str]:
+    if examples:
+        yield from (
+            "",
+            f"{len(examples)} PROMPT{'S' if len(examples) > 1 else ''}, ANSWERED BEFORE (SFT) AND AFTER (PPO)",
+        )
+    for place, example in enumerate(examples):
+        yield from ([""] if place else [])
+        for name, text in (("prompt", example.prompt), ("before", example.sft), ("after", example.ppo)):
+            yield from _quoted(name, text)
+
+
+def _next(summary: Summary) -> Iterator[str]:
+    run = printable(str(summary.directory))
+    yield from _folded("report", f"{run}/report.html")
+    for name in ("sft", "reward", "ppo"):
+        if name in summary.stages:
+            yield from _folded(f"{STAGES[name]} is in", f"{run}/{name}/model")
+    if "ppo" in summary.stages or "sft" in summary.stages:
+        yield from _folded("talk to it", f"keel chat {run}")
+    yield from _folded("your own data", "keel init mine --model PATH")
+    yield from _folded("", "keel run mine/recipe.yaml")
+
+
+def _fact(name: str, text: str) -> Iterable[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=f"  {name:14}", subsequent_indent=" " * 16)
+
+
+def _wrapped(text: str) -> Iterable[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  ")
+
+
+def _quoted(name: str, text: str) -> Iterator[str]:
+    """A model's text, a few lines of it."""
+    lines = _fold(printable(text), WIDTH - 10)
+    shown = [*lines[:_LINES], *(["…"] if len(lines) > _LINES else [])] or ["(nothing)"]
+    yield from (f"  {name if place == 0 else '':8}{line}" for place, line in enumerate(shown))
+
+
+def _folded(name: str, text: str) -> Iterator[str]:
+    """A path or a command; folded only where it does not fit."""
+    yield from (f"  {name if place == 0 else '':20}{line}" for place, line in enumerate(_fold(text, WIDTH - 22)))
+
+
+def _fold(text: str, width: int) -> list[str]:
+    """Lines of text by the width that its characters take on a terminal; a word that is too long is cut."""
+    console = Console(file=StringIO(), width=width)
+    return [line.plain.rstrip() for line in Text(text).wrap(console, width, overflow="fold")]
+
+
+def printable(text: str) -> str:
+    """One line of text that cannot steer a terminal: white space becomes a space, what does not print becomes �."""
+    return "".join(char if char.isprintable() else "�" for char in " ".join(text.split()))

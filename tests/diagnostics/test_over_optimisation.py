@@ -1,0 +1,74 @@
+"""What is said of planted courses of proxy and gold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from keel.diagnostics.over_optimisation import judge
+
+T = np.linspace(0, 1, 80)
+
+
+def noisy(course: np.ndarray, sd: float, seed: int = 0) -> np.ndarray:
+    return course + sd * np.random.default_rng(seed).normal(size=len(course))
+
+
+@pytest.mark.parametrize(
+    ("proxy", "gold", "kind"),
+    [
+        (3 * T, 3 * T, "rising"),
+        (3 * T, 1 + 4 * T - 5 * T**2, "over-optimised"),
+        (3 * T, 3 * np.minimum(T, 0.5) - 0.9 * (T > 0.7), "over-optimised"),
+        (-3 * T, 3 - 3 * T, "falling"),
+        (3 * T, 0 * T + 1, "level"),
+    ],
+)
+def test_planted_courses(proxy: np.ndarray, gold: np.ndarray, kind: str) -> None:
+    assert judge(noisy(proxy, 0.05, 1), noisy(gold, 0.1, 2)).kind == kind
+
+
+def test_the_drop_and_its_error_by_hand() -> None:
+    # quarters of two; stretches before the last: (1+3)/2 = 2, (3+5)/2 = 4, (5+5)/2 = 5, (5+3)/2 = 4, (3+3)/2 = 3
+    gold = np.array([1.0, 3, 5, 5, 3, 3, 1, 1])
+    verdict = judge(np.arange(8.0), gold)
+    # differences 2, 2, 0, −2, 0, −2, 0: squares sum to 16; s² = 16/7/2; error = s·√(2/2)
+    assert verdict.drop == 5 - 1
+    assert verdict.error == pytest.approx((16 / 14) ** 0.5)
+    assert verdict.best == 4  # the stretch of updates 3 and 4: its middle, rounded up
+    assert verdict.kind == "over-optimised"
+    assert "5.00 around update 4" in verdict.sentence
+    assert "ended at 1.00" in verdict.sentence
+
+
+def test_a_drop_within_two_standard_errors_is_no_fall() -> None:
+    gold = np.array([1.0, 3, 5, 5, 3, 3, 3, 2.9])  # drop 2.05, error about .93·… below
+    verdict = judge(np.arange(8.0), gold)
+    assert verdict.drop == pytest.approx(5 - 2.95)
+    assert (verdict.drop > 2 * verdict.error) == (verdict.kind == "over-optimised")
+    widened = judge(np.arange(8.0), gold + np.array([0, 1.2, 0, 0, 1.2, 0, 1.2, 0]))
+    assert widened.drop < 2 * widened.error
+    assert widened.kind != "over-optimised"
+
+
+def test_a_constant_changes_nothing_and_neither_does_a_factor() -> None:
+    proxy, gold = noisy(3 * T, 0.1, 3), noisy(1 + 4 * T - 5 * T**2, 0.1, 4)
+    plain, moved = judge(proxy, gold), judge(5 * proxy - 7, 10 * gold + 100)
+    assert (moved.kind, moved.best) == (plain.kind, plain.best)
+    assert moved.drop == pytest.approx(10 * plain.drop)
+    assert moved.error == pytest.approx(10 * plain.error)
+
+
+def test_noise_alone_rarely_raises_the_alarm() -> None:
+    alarms = sum(judge(3 * T, noisy(0 * T, 0.3, seed)).kind == "over-optimised" for seed in range(200))
+    assert alarms <= 24  # the best of several stretches is compared, so more than one in forty
+
+
+def test_a_short_run_is_not_judged() -> None:
+    assert judge(np.arange(7.0), np.arange(7.0)).kind == "unknown"
+    assert judge(np.arange(8.0), np.arange(8.0)).kind == "rising"
+
+
+def test_courses_of_different_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="8 proxy rewards and 9 gold scores"):
+        judge(np.arange(8.0), np.arange(9.0))

@@ -1,0 +1,369 @@
+"""One-line mistakes to make in `keel.maths`, each of which a test must notice; `mutate.py` makes them.
+
+A mutation with `same_because` changes no result, and must pass.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """In `function` ("module.function"), the text `old`, which stands once in the module, becomes `new`."""
+
+    function: str
+    what: str
+    old: str
+    new: str
+    same_because: str = ""
+
+    @property
+    def module(self) -> str:
+        return self.function.split(".")[0]
+
+
+DEVIATION = "(x - mean).where(mask, 0)"
+MEAN = "x.where(mask, 0).sum() / count"
+GAE_CHECK = "0 <= gamma <= 1 and 0 <= lam <= 1"
+KL_CLIP = "min(max(kl / self.target - 1, -STEP), STEP)"
+SURROGATE = "torch.maximum(-ratio * advantages, -ratio.clamp(1 - low, 1 + high) * advantages)"
+SQUARES = "torch.maximum((values - returns).square(), (clipped - returns).square()) / 2"
+PAIR = "-probability * logsigmoid(delta - margin) - (1 - probability) * logsigmoid(-delta - margin)"
+CLIPPED = "((advantages > 0) & (ratio > 1 + high)) | ((advantages < 0) & (ratio < 1 - low))"
+OLD_CHECK = '    _check_constant("old_logprobs", old_logprobs)\n'
+ADVANTAGE_CHECK = '    _check_constant("advantages", advantages)\n'
+
+MUTATIONS = [
+    # Log-probabilities
+    Mutation("logprobs.token_logprobs", "temperature multiplies", "/ temperature", "* temperature"),
+    Mutation("logprobs.token_logprobs", "temperature ignored", " / temperature", ""),
+    Mutation("logprobs.token_logprobs", "temperature 0 let through", "not temperature > 0", "temperature < 0"),
+    Mutation("logprobs.token_logprobs", "chunk 0 let through", "chunk < 1", "chunk < 0"),
+    Mutation(
+        "logprobs.token_logprobs",
+        "half precision not widened",
+        ".to(torch.promote_types(logits.dtype, torch.float32))",
+        "",
+    ),
+    Mutation("logprobs.token_logprobs", "softmax over tokens", "log_softmax(-1)", "log_softmax(0)"),
+    Mutation("logprobs.token_logprobs", "labels in the wrong order", "labels[:, None]", "labels.flip(0)[:, None]"),
+    Mutation(
+        "logprobs.token_logprobs", "hidden detached", "logits = head(hidden)\n", "logits = head(hidden.detach())\n"
+    ),
+    Mutation("logprobs.token_logprobs", "log-probs detached", ".squeeze(-1)", ".squeeze(-1).detach()"),
+    Mutation("logprobs.token_logprobs", "entropy with gradient", "logits.detach().exp()", "logits.exp()"),
+    Mutation("logprobs.token_logprobs", "sign of the entropy", "torch.special.entr", "-torch.special.entr"),
+    Mutation("logprobs.token_logprobs", "entropy averaged over V", ".exp()).sum(-1)", ".exp()).mean(-1)"),
+    Mutation(
+        "logprobs.token_logprobs",
+        "entropy without care for p = 0",
+        "torch.special.entr(logits.detach().exp())",
+        "(-logits.exp() * logits).detach()",
+    ),
+    Mutation(
+        "logprobs.token_logprobs",
+        "logits kept, not recomputed",
+        "checkpoint(_read, rows, head, ids, temperature, use_reentrant=False)",
+        "_read(rows, head, ids, temperature)",
+    ),
+    Mutation("logprobs.token_logprobs", "reentrant checkpoint", "use_reentrant=False", "use_reentrant=True"),
+    Mutation(
+        "logprobs.token_logprobs",
+        "one chunk for all",
+        "zip(torch.split(hidden, chunk), torch.split(labels, chunk), strict=True)",
+        "[(hidden, labels)]",
+    ),
+    Mutation(
+        "logprobs.token_logprobs", "chunks in reverse", "logprobs for logprobs, _ in parts", "p for p, _ in parts[::-1]"
+    ),
+    Mutation(
+        "logprobs.token_logprobs",
+        "entropies in reverse",
+        "entropy for _, entropy in parts",
+        "h for _, h in parts[::-1]",
+    ),
+    # KL estimators
+    Mutation("kl.k1", "sign", "return logprobs - reference", "return reference - logprobs"),
+    Mutation("kl.k1", "detach", "return logprobs - reference", "return (logprobs - reference).detach()"),
+    Mutation("kl.k2", "½ dropped", ".square() / 2", ".square()"),
+    Mutation("kl.k2", "absolute value for square", ".square() / 2", ".abs() / 2"),
+    Mutation("kl.k2", "plus for minus", "(reference - logprobs).square()", "(reference + logprobs).square()"),
+    Mutation(
+        "kl.k2",
+        "arguments swapped",
+        "(reference - logprobs).square()",
+        "(logprobs - reference).square()",
+        same_because="a square does not see the sign of u",
+    ),
+    Mutation("kl.k3", "wrong way round", "u = reference - logprobs", "u = logprobs - reference"),
+    Mutation("kl.k3", "1 dropped", "u.expm1() - u", "u.exp() - u"),
+    Mutation("kl.k3", "sign of u", "u.expm1() - u", "u.expm1() + u"),
+    Mutation("kl.k3", "u dropped", "u.expm1() - u", "u.expm1()"),
+    Mutation("kl.k3", "digits lost", "u.expm1() - u", "u.exp() - 1 - u"),
+    Mutation("kl.k3", "exponential detached", "u.expm1() - u", "u.detach().expm1() - u"),
+    # KL controllers
+    Mutation("controllers.FixedKL", "moves", "return self\n", "return replace(self, coef=self.coef * 1.01)\n"),
+    Mutation("controllers.AdaptiveKL", "clip at .1", "STEP = 0.2", "STEP = 0.1"),
+    Mutation("controllers.AdaptiveKL", "no upper clip", KL_CLIP, "max(kl / self.target - 1, -STEP)"),
+    Mutation("controllers.AdaptiveKL", "no lower clip", KL_CLIP, "min(kl / self.target - 1, STEP)"),
+    Mutation("controllers.AdaptiveKL", "min and max swapped", KL_CLIP, "max(min(kl / self.target - 1, -STEP), STEP)"),
+    Mutation("controllers.AdaptiveKL", "1 dropped from the error", "kl / self.target - 1", "kl / self.target"),
+    Mutation("controllers.AdaptiveKL", "error absolute, not relative", "kl / self.target - 1", "kl - self.target"),
+    Mutation("controllers.AdaptiveKL", "target over KL", "kl / self.target - 1", "self.target / (kl or 1) - 1"),
+    Mutation("controllers.AdaptiveKL", "sign of the step", "(1 + error", "(1 - error"),
+    Mutation("controllers.AdaptiveKL", "episodes ignored", "error * episodes / self", "error * 512 / self"),
+    Mutation("controllers.AdaptiveKL", "horizon ignored", "episodes / self.horizon", "episodes / 10_001"),
+    Mutation("controllers.AdaptiveKL", "β set, not multiplied", "coef=self.coef * (1", "coef=0.15 + 0.15 * (0"),
+    Mutation("controllers.AdaptiveKL", "nan let through", "not math.isfinite(kl)", "math.isinf(kl)"),
+    Mutation(
+        "controllers.AdaptiveKL", "β may reach 0", "episodes * STEP < self.horizon", "episodes * STEP <= self.horizon"
+    ),
+    Mutation("controllers.AdaptiveKL", "negative episodes", "not 0 <= episodes * STEP", "not -1e9 <= episodes * STEP"),
+    Mutation("controllers.AdaptiveKL", "target 0 let through", "not self.target > 0", "not self.target >= 0"),
+    Mutation("controllers.AdaptiveKL", "horizon 0 let through", "self.horizon < 1", "self.horizon < 0"),
+    Mutation("controllers", "β = 0 refused", "not coef >= 0", "not coef > 0"),
+    Mutation("controllers", "β = nan let through", "not coef >= 0", "coef < 0"),
+    # Credit over time
+    Mutation("returns.gae", "sign of V", "next_value - value", "next_value + value"),
+    Mutation("returns.gae", "sign of the next V", "reward + gamma", "reward - gamma"),
+    Mutation("returns.gae", "γ missing before V", "gamma * next_value", "next_value"),
+    Mutation("returns.gae", "γ missing before A", "gamma * lam * advantage", "lam * advantage"),
+    Mutation("returns.gae", "λ missing", "gamma * lam * advantage", "gamma * advantage"),
+    Mutation("returns.gae", "λ before V", "gamma * next_value", "gamma * lam * next_value"),
+    Mutation("returns.gae", "A not carried over a gap", "* advantage, advantage)", "* advantage, 0 * advantage)"),
+    Mutation("returns.gae", "A grows in a gap", "* advantage, advantage)", "* advantage, gamma * lam * advantage)"),
+    Mutation("returns.gae", "V not carried over a gap", "torch.where(sampled, value, next_value)", "value"),
+    Mutation("returns.gae", "gaps not zeroed", "advantage.where(sampled, 0)", "advantage"),
+    Mutation("returns.gae", "forward in time", "in reversed(list(zip", "in (list(zip"),
+    Mutation("returns.gae", "steps not turned round", "steps[::-1]", "steps"),
+    Mutation("returns.gae", "bootstraps past the end", "rewards.new_zeros", "rewards.new_ones"),
+    Mutation("returns.gae", "γ > 1 let through", GAE_CHECK, "0 <= gamma and 0 <= lam <= 1"),
+    Mutation("returns.gae", "γ < 0 let through", GAE_CHECK, "gamma <= 1 and 0 <= lam <= 1"),
+    Mutation("returns.gae", "λ > 1 let through", GAE_CHECK, "0 <= gamma <= 1 and 0 <= lam"),
+    Mutation("returns.gae", "λ < 0 let through", GAE_CHECK, "0 <= gamma <= 1 and lam <= 1"),
+    # Whitening and group baselines
+    Mutation(
+        "advantages.whiten", "counts what is not valid", "count = mask.sum()", "count = mask.sum() * 0 + mask.numel()"
+    ),
+    Mutation("advantages.whiten", "mean over everything", MEAN, "x.sum() / count"),
+    Mutation("advantages.whiten", "mean added", DEVIATION, "(x + mean).where(mask, 0)"),
+    Mutation("advantages.whiten", "mean not taken off", DEVIATION, "x.where(mask, 0)"),
+    Mutation("advantages.whiten", "result not masked", DEVIATION, "x - mean"),
+    Mutation("advantages.whiten", "mean detached", DEVIATION, "(x - mean.detach()).where(mask, 0)"),
+    Mutation("advantages.whiten", "unbiased variance", "square().sum() / count", "square().sum() / (count - 1)"),
+    Mutation("advantages.whiten", "std, not its root", "count + VARIANCE_FLOOR).sqrt()", "count + VARIANCE_FLOOR)"),
+    Mutation(
+        "advantages.whiten",
+        "floor outside the root",
+        "count + VARIANCE_FLOOR).sqrt()",
+        "count).sqrt() + VARIANCE_FLOOR",
+    ),
+    Mutation("advantages.whiten", "floor 1e-5", "VARIANCE_FLOOR = 1e-8", "VARIANCE_FLOOR = 1e-5"),
+    Mutation("advantages.whiten", "empty mask let through", "count == 0", "count < 0"),
+    Mutation(
+        "advantages.group_zscore", "unbiased variance", "group) / size\n    return", "group) / (size - 1)\n    return"
+    ),
+    Mutation("advantages.group_zscore", "not divided by the std", "variance + VARIANCE_FLOOR", "variance * 0 + 1"),
+    Mutation(
+        "advantages.group_zscore",
+        "variance, not std",
+        "(variance + VARIANCE_FLOOR).sqrt()",
+        "(variance + VARIANCE_FLOOR)",
+    ),
+    Mutation("advantages.group_zscore", "no floor", "(variance + VARIANCE_FLOOR)", "variance"),
+    Mutation(
+        "advantages.group_zscore",
+        "std over the batch",
+        "_group_sum(deviation.square(), group) / size",
+        "deviation.var()",
+    ),
+    Mutation(
+        "advantages.group_zscore", "std detached", "variance + VARIANCE_FLOOR", "variance.detach() + VARIANCE_FLOOR"
+    ),
+    Mutation("advantages.leave_one_out", "factor missing", "deviation * size / (size - 1).clamp(min=1)", "deviation"),
+    Mutation(
+        "advantages.leave_one_out", "factor upside down", "* size / (size - 1).clamp(min=1)", "* (size - 1) / size"
+    ),
+    Mutation("advantages.leave_one_out", "group of one divides by 0", "(size - 1).clamp(min=1)", "(size - 1)"),
+    Mutation("advantages.group_centred", "sign", "    return deviation\n", "    return -deviation\n"),
+    Mutation("advantages", "mean over the batch", "_group_sum(rewards, group) / size, group", "rewards.mean(), group"),
+    Mutation(
+        "advantages", "sum, not mean", "_group_sum(rewards, group) / size, group", "_group_sum(rewards, group), group"
+    ),
+    Mutation(
+        "advantages", "rounding left in equal rewards", "rewards = rewards - lowest[group]", "rewards = rewards - 0"
+    ),
+    Mutation("advantages", "lowest of another group", "include_self=False", "include_self=True"),
+    Mutation(
+        "advantages",
+        "groups not renumbered",
+        "_, group = torch.unique(group, return_inverse=True)",
+        "group = group % 5",
+    ),
+    Mutation(
+        "advantages",
+        "highest for lowest",
+        '"amin"',
+        '"amax"',
+        same_because="any member's reward, taken off the whole group, leaves its deviations and makes equal ones 0",
+    ),
+    # Likelihood, pairs, rankings
+    Mutation("losses.nll", "sign", "return -logprobs", "return logprobs"),
+    Mutation("losses.bradley_terry", "sign of Δ", "delta = chosen - rejected", "delta = rejected - chosen"),
+    Mutation("losses.bradley_terry", "sum for difference", "delta = chosen - rejected", "delta = chosen + rejected"),
+    Mutation(
+        "losses.bradley_terry", "rejected detached", "delta = chosen - rejected", "delta = chosen - rejected.detach()"
+    ),
+    Mutation("losses.bradley_terry", "sign of the loss", PAIR, f"-({PAIR})"),
+    Mutation("losses.bradley_terry", "p ignored", PAIR, "-logsigmoid(delta - margin)"),
+    Mutation("losses.bradley_terry", "other judgement ignored", PAIR, "-probability * logsigmoid(delta - margin)"),
+    Mutation("losses.bradley_terry", "sign of the margin", "logsigmoid(delta - margin)", "logsigmoid(delta + margin)"),
+    Mutation(
+        "losses.bradley_terry", "margin for one side only", "logsigmoid(-delta - margin)", "logsigmoid(-delta + margin)"
+    ),
+    Mutation("losses.bradley_terry", "margin ignored", "logsigmoid(-delta - margin)", "logsigmoid(-delta)"),
+    Mutation(
+        "losses.bradley_terry", "σ for log σ", "probability * logsigmoid(delta", "probability * torch.sigmoid(delta"
+    ),
+    Mutation(
+        "losses.bradley_terry", "p > 1 let through", "(probability >= 0) & (probability <= 1)", "(probability >= 0)"
+    ),
+    Mutation(
+        "losses.bradley_terry", "p < 0 let through", "(probability >= 0) & (probability <= 1)", "(probability <= 1)"
+    ),
+    Mutation("losses.bradley_terry", "m < 0 let through", "(margin >= 0).all()", "(margin == margin).all()"),
+    Mutation("losses.centring", "difference for sum", "(chosen + rejected).square()", "(chosen - rejected).square()"),
+    Mutation("losses.centring", "no square", "(chosen + rejected).square()", "(chosen + rejected).abs()"),
+    Mutation("losses.centring", "mean for sum", "(chosen + rejected).square()", "((chosen + rejected) / 2).square()"),
+    Mutation("losses.kwise", "sign", "-logsigmoid(scores[better]", "logsigmoid(scores[better]"),
+    Mutation("losses.kwise", "order of the ranking", "better, worse = worse.nonzero", "worse, better = worse.nonzero"),
+    Mutation("losses.kwise", "sum over the pairs", "losses) / pairs", "losses) * (pairs > 0)"),
+    Mutation("losses.kwise", "divided by K", "losses) / pairs", "losses) / torch.bincount(group)"),
+    Mutation("losses.kwise", "mean over the batch", "losses) / pairs", "losses) / pairs.sum()"),
+    Mutation(
+        "losses.kwise",
+        "neighbours only",
+        ".triu(1), group",
+        ".triu(1) & ~torch.ones(len(group), len(group)).triu(2).bool(), group",
+    ),
+    Mutation("losses.plackett_luce", "sign", ".logsumexp(1) - scores", ".logsumexp(1) * -1 + scores"),
+    Mutation(
+        "losses.plackett_luce", "all compete to the end", "masked_fill(~remaining", "masked_fill(~(remaining | worse.T)"
+    ),
+    Mutation("losses.plackett_luce", "the worst go first", "remaining = worse |", "remaining = worse.T |"),
+    Mutation("losses.plackett_luce", "the winner not among its rivals", "worse | torch.eye", "worse & ~torch.eye"),
+    Mutation("losses.plackett_luce", "summed over the wrong side", ".logsumexp(1)", ".logsumexp(0)"),
+    Mutation(
+        "losses.plackett_luce",
+        "mean over K",
+        "index_add(0, group, losses)\n\n\ndef ppo_clip(",
+        "index_add(0, group, losses) / torch.bincount(group)\n\n\ndef ppo_clip(",
+    ),
+    Mutation(
+        "losses.kwise, plackett_luce",
+        "groups mixed",
+        "(group[:, None] == group[None, :])",
+        "(group[:, None] >= -1).expand(-1, len(group))",
+    ),
+    Mutation("losses.kwise, plackett_luce", "better for worse", ".triu(1), group", ".tril(-1), group"),
+    Mutation("losses.kwise, plackett_luce", "ranking of one let through", "sizes < 2", "sizes < 1"),
+    # The clipped surrogate
+    Mutation("losses.ppo_clip", "minimum for maximum", "torch.maximum(-ratio", "torch.minimum(-ratio"),
+    Mutation(
+        "losses.ppo_clip",
+        "sign",
+        SURROGATE,
+        "torch.maximum(ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages)",
+    ),
+    Mutation("losses.ppo_clip", "not clipped", SURROGATE, "-ratio * advantages"),
+    Mutation("losses.ppo_clip", "always clipped", SURROGATE, "-ratio.clamp(1 - low, 1 + high) * advantages"),
+    Mutation("losses.ppo_clip", "clip without lower bound", "clamp(1 - low, 1 + high)", "clamp(max=1 + high)"),
+    Mutation("losses.ppo_clip", "clip without upper bound", "clamp(1 - low, 1 + high)", "clamp(min=1 - low)"),
+    Mutation("losses.ppo_clip", "bounds swapped", "clamp(1 - low, 1 + high)", "clamp(1 - high, 1 + low)"),
+    Mutation(
+        "losses.ppo_clip", "lower bound 1/(1 + low)", "clamp(1 - low, 1 + high)", "clamp(1 / (1 + low), 1 + high)"
+    ),
+    Mutation("losses.ppo_clip", "clipped ratio detached", "-ratio.clamp(", "-ratio.detach().clamp("),
+    Mutation(
+        "losses.ppo_clip",
+        "ratio upside down",
+        f"{ADVANTAGE_CHECK}    ratio = (logprobs - old_logprobs)",
+        f"{ADVANTAGE_CHECK}    ratio = (old_logprobs - logprobs)",
+    ),
+    Mutation(
+        "losses.ppo_clip",
+        "ratio to itself",
+        f"{ADVANTAGE_CHECK}    ratio = (logprobs - old_logprobs)",
+        f"{ADVANTAGE_CHECK}    ratio = (logprobs - logprobs.detach())",
+    ),
+    Mutation(
+        "losses.ppo_clip",
+        "ratio to nothing",
+        f"{ADVANTAGE_CHECK}    ratio = (logprobs - old_logprobs)",
+        f"{ADVANTAGE_CHECK}    ratio = logprobs",
+    ),
+    Mutation(
+        "losses.ppo_clip",
+        "exponential to first order",
+        f"{ADVANTAGE_CHECK}    ratio = (logprobs - old_logprobs).exp()",
+        f"{ADVANTAGE_CHECK}    ratio = 1 + (logprobs - old_logprobs)",
+    ),
+    Mutation("losses.ppo_clip", "live old log-probs let through", OLD_CHECK, ""),
+    Mutation("losses.ppo_clip", "live advantages let through", ADVANTAGE_CHECK, ""),
+    Mutation("losses.ppo_clip, ppo_clipped", "low > 1 let through", "0 <= low <= 1 and", "0 <= low and"),
+    Mutation("losses.ppo_clip, ppo_clipped", "low < 0 let through", "0 <= low <= 1 and", "low <= 1 and"),
+    Mutation("losses.ppo_clip, ppo_clipped", "high < 0 let through", "and high >= 0", "and high == high"),
+    Mutation(
+        "losses.ppo_clipped",
+        "sign of A",
+        CLIPPED,
+        CLIPPED.replace(" < 0", " ? 0").replace(" > 0", " < 0").replace(" ? 0", " > 0"),
+    ),
+    Mutation("losses.ppo_clipped", "whatever the sign of A", CLIPPED, "(ratio > 1 + high) | (ratio < 1 - low)"),
+    Mutation("losses.ppo_clipped", "upper side only", CLIPPED, "(advantages > 0) & (ratio > 1 + high)"),
+    Mutation(
+        "losses.ppo_clipped",
+        "bounds swapped",
+        CLIPPED,
+        CLIPPED.replace("high", "?").replace("low", "high").replace("?", "low"),
+    ),
+    # The critic
+    Mutation("losses.value_clip", "minimum for maximum", "torch.maximum((values", "torch.minimum((values"),
+    Mutation("losses.value_clip", "½ dropped", SQUARES, SQUARES.removesuffix(" / 2")),
+    Mutation("losses.value_clip", "not clipped", SQUARES, "(values - returns).square() / 2"),
+    Mutation("losses.value_clip", "always clipped", SQUARES, "(clipped - returns).square() / 2"),
+    Mutation(
+        "losses.value_clip",
+        "clip without lower bound",
+        "clamp(old_values - clip, old_values + clip)",
+        "clamp(max=old_values + clip)",
+    ),
+    Mutation(
+        "losses.value_clip",
+        "clip without upper bound",
+        "clamp(old_values - clip, old_values + clip)",
+        "clamp(min=old_values - clip)",
+    ),
+    Mutation(
+        "losses.value_clip",
+        "clip around the return",
+        "clamp(old_values - clip, old_values + clip)",
+        "clamp(returns - clip, returns + clip)",
+    ),
+    Mutation("losses.value_clip", "target is the old value", "(clipped - returns)", "(clipped - old_values)"),
+    Mutation("losses.value_clip", "values detached", "(values - returns)", "(values.detach() - returns)"),
+    Mutation("losses.value_clip", "clip < 0 let through", "not clip >= 0", "clip != clip"),
+    Mutation("losses.value_clip", "live old values let through", '    _check_constant("old_values", old_values)\n', ""),
+    Mutation("losses.value_clip", "live returns let through", '    _check_constant("returns", returns)\n', ""),
+    # Means
+    Mutation("reduce.mean_over", "denominator of the micro-batch", "x.sum() / count", "x.mean()"),
+    Mutation("reduce.mean_over", "sum", "x.sum() / count", "x.sum()"),
+    Mutation("reduce.mean_over", "count 0 let through", "count < 1", "count < -1"),
+    Mutation("reduce.sequence_mean", "token mean", "(x / sizes[branch]).sum()", "x.sum()"),
+    Mutation("reduce.sequence_mean", "divided by the longest", "sizes[branch])", "sizes.max())"),
+    Mutation("reduce.sequence_mean", "sizes of other branches", "sizes[branch])", "sizes.flip(0)[branch])"),
+    Mutation("reduce.sequence_mean", "denominator of the micro-batch", ".sum() / branches", ".sum() / max(present, 1)"),
+    Mutation("reduce.sequence_mean", "sum over branches", ".sum() / branches", ".sum()"),
+    Mutation("reduce.sequence_mean", "highest number for count", "(sizes > 0).sum()", "(sizes >= 0).sum()"),
+    Mutation("reduce.sequence_mean", "too many branches let through", "branches < max(present, 1)", "branches < 1"),
+    Mutation("reduce.sequence_mean", "0 branches let through", "branches < max(present, 1)", "branches < present"),
+]
