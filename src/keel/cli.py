@@ -29,6 +29,7 @@ COMMANDS = (
     Command("sft", "fine-tune a model on demonstrations", "keel sft --model PATH --data FILE --dir OUT", "stage:sft"),
     Command("reward", "fit a reward model to preferences", "keel reward --model PATH --data FILE", "stage:reward"),
     Command("ppo", "optimise a model against a reward", "keel ppo --model PATH --reward PATH", "stage:ppo"),
+    Command("report", "write the report of a run anew", "keel report runs/demo", "report:report"),
     Command("sample", "write completions of prompts", "keel sample runs/demo --prompt TEXT --n 4", "sample:sample"),
     Command("chat", "talk to a model", "keel chat runs/demo", "chat:chat"),
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from keel.allocator import keep_freed_memory
-from keel.config import Recipe, dump_recipe
+from keel.config import EMBEDDED, Recipe, dump_recipe
 from keel.diagnostics.report import write_report
 from keel.display import Display
 from keel.errors import UserError
@@ -18,7 +18,7 @@ from keel.stages.ppo import practising
 from keel.stages.preferences import collect_preferences
 from keel.stages.reward import reward_modelling
 from keel.stages.sft import fine_tuning
-from keel.stages.workspace import Workspace, open_workspace, peak_mb, write_json, write_text
+from keel.stages.workspace import Workspace, base_of, open_workspace, peak_mb, write_json, write_text
 from keel.summary import Summary
 
 VERSIONS = ("keel", "torch", "transformers", "peft", "tokenizers", "numpy")
@@ -30,7 +30,6 @@ def run(recipe: Recipe, directory: Path, display: Display) -> Summary:
     With an embedded task that is all of them; with the user's own model and data, a stage without data is left out.
     """
     start = time.monotonic()
-    space = _begin(recipe, directory, display)
     own = recipe.task is None
     wanted = {
         "sft": not own or recipe.sft.data is not None,
@@ -40,6 +39,14 @@ def run(recipe: Recipe, directory: Path, display: Display) -> Summary:
     }
     if not any(wanted.values()):
         raise UserError("the recipe names no data: give sft.data, reward.data, preferences.labels.data or ppo.prompts")
+    judged = wanted["reward"] or (directory / "reward" / "model").is_dir()
+    if wanted["evaluation"] and not judged:
+        raise UserError(
+            "evaluation.prompts: this run has no reward model to judge the answers; give reward.data or "
+            "preferences.labels.data, or leave evaluation.prompts out"
+        )
+    trained = directory / "sft" / "model"
+    space = _begin(recipe, directory, display, trained if wanted["sft"] else base_of(recipe))
     if wanted["sft"]:
         fine_tuning(space)
     if wanted["reward"]:
@@ -52,9 +59,15 @@ def run(recipe: Recipe, directory: Path, display: Display) -> Summary:
 
 
 def run_stage(name: Literal["sft", "reward", "ppo"], recipe: Recipe, directory: Path, display: Display) -> Summary:
-    """One stage by itself, on what the recipe or the folder already holds."""
+    """One stage by itself, on what the recipe or the folder already holds.
+
+    Reward model and PPO start from the model that the recipe names; where it names none of the user's (embedded), from
+    the one that `keel sft` has left in the folder, if there is one.
+    """
     start = time.monotonic()
-    space = _begin(recipe, directory, display)
+    trained = directory / "sft" / "model"
+    found = recipe.model.path == EMBEDDED and trained.is_dir()
+    space = _begin(recipe, directory, display, trained if found else base_of(recipe))
     match name:
         case "sft":
             fine_tuning(space)
@@ -65,14 +78,14 @@ def run_stage(name: Literal["sft", "reward", "ppo"], recipe: Recipe, directory: 
     return _finish(space, start)
 
 
-def _begin(recipe: Recipe, directory: Path, display: Display) -> Workspace:
+def _begin(recipe: Recipe, directory: Path, display: Display, supervised: Path) -> Workspace:
     keep_freed_memory()
+    space = open_workspace(recipe, directory, display, supervised)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{directory} cannot be made ({error.strerror}); choose another folder with --dir") from error
-    space = open_workspace(recipe, directory, display)
-    write_text(directory / "recipe.yaml", dump_recipe(recipe))
+    write_text(directory / "resolved.yaml", dump_recipe(recipe))
     return space
 
 

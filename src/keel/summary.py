@@ -316,7 +316,7 @@ def _times(summary: Summary) -> Iterator[str]:
     for name, said in STAGES.items():
         facts = summary.stages.get(name)
         if facts is not None:
-            yield f"  {said:14}{duration(facts['seconds']):>12}{facts['peak_mb']:>10,.0f} MB"
+            yield f"  {said:14}{duration(float(facts['seconds'])):>12}{facts['peak_mb']:>10,.0f} MB"
 
 
 def _answers(examples: Sequence[Example]) -> Iterator[str]:

@@ -181,6 +181,8 @@ def test_system_message(name: str) -> None:
 def test_turns_after_the_last_answer_are_left_out() -> None:
     chat = Chat(TOKENIZERS["chatml"])
     assert chat.demonstration(talk("a", "b", "c")) == chat.demonstration(talk("a", "b"))
+    last = Chat(byte_level(REASONING))  # a template that renders the last turn in a way of its own
+    assert last.demonstration(talk("a", "b", "c")) == last.demonstration(talk("a", "b"))
 
 
 def test_turns_inside_an_answer_are_not_trained() -> None:
@@ -235,6 +237,19 @@ def test_template_whose_turns_cannot_be_found() -> None:
     assert trained(chat, chat.demonstration(talk("one", "two")).branches[0]) == ["two</s>"]
     with pytest.raises(UserError, match=r"begins 'one' cannot be found.*mark them with \{% generation %\}"):
         chat.demonstration(talk("one", "two", "three", "four"))
+    # The EOS that follows is the user's, so it does not end the assistant's turn.
+    theirs = Chat(byte_level(shortened.replace("<|assistant|>", "</s><|assistant|>"), "</s>"))
+    with pytest.raises(UserError, match="cannot be found"):
+        theirs.demonstration(talk("one", "two", "three", "four"))
+
+
+def test_eos_of_the_prompt_does_not_end_the_answer() -> None:
+    chat = Chat(
+        byte_level("{% for m in messages %}{{ m['content'] }}{{ eos_token if loop.first }}{% endfor %}", "</s>")
+    )
+    tree = chat.demonstration(talk("a", ""))
+    assert verbatim(chat, tree.trunk) == "a</s>"
+    assert tree.branches == (Branch((chat.eos,), (True,)),)
 
 
 def test_template_that_refuses_the_roles() -> None:

@@ -58,7 +58,7 @@ NOISE: Mapping[str, float] = {
 def finished_run(
     directory: Path,
     *,
-    updates: int = 100,
+    updates: int = 40,
     curves: Mapping[str, Curve] | None = None,
     facts: Mapping[str, Row] | None = None,
     stages: Sequence[str] = ("sft", "preferences", "reward", "ppo", "evaluation"),

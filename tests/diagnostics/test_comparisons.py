@@ -22,7 +22,7 @@ def shown(gains: list[float]) -> dict[str, list[str]]:
 
 
 def test_best_typical_and_worst_by_hand() -> None:
-    gains = [0.0, 5, -3, 1, 2, -1, 9, 0.5, 0.25, -2, 7, 3, 0.75, -4]
+    gains = [0.0, 5.0, -3.0, 1.0, 2.0, -1.0, 9.0, 0.5, 0.25, -2.0, 7.0, 3.0, 0.75, -4.0]
     # sorted: 9 7 5 3 | 2 1 .75 .5 .25 0 | −1 −2 −3 −4; median (.75 + .5)/2 = .625
     assert shown(gains) == {
         "best": ["6", "10", "1", "11"],

@@ -29,26 +29,26 @@ def test_planted_courses(proxy: np.ndarray, gold: np.ndarray, kind: str) -> None
 
 
 def test_the_drop_and_its_error_by_hand() -> None:
-    # quarters of two; stretches before the last: (1+3)/2 = 2, (3+5)/2 = 4, (5+5)/2 = 5, (5+3)/2 = 4, (3+3)/2 = 3
+    # quarters of two: 2, 5, 3, 1
     gold = np.array([1.0, 3, 5, 5, 3, 3, 1, 1])
     verdict = judge(np.arange(8.0), gold)
     # differences 2, 2, 0, −2, 0, −2, 0: squares sum to 16; s² = 16/7/2; error = s·√(2/2)
     assert verdict.drop == 5 - 1
     assert verdict.error == pytest.approx((16 / 14) ** 0.5)
-    assert verdict.best == 4  # the stretch of updates 3 and 4: its middle, rounded up
+    assert verdict.best == 4  # updates 3 and 4 have the highest mean: their middle, rounded up
     assert verdict.kind == "over-optimised"
-    assert "5.00 around update 4" in verdict.sentence
-    assert "ended at 1.00" in verdict.sentence
+    assert "around update 4, had 5.00, the last has 1.00" in verdict.sentence
 
 
 def test_a_drop_within_two_standard_errors_is_no_fall() -> None:
-    gold = np.array([1.0, 3, 5, 5, 3, 3, 3, 2.9])  # drop 2.05, error about .93·… below
-    verdict = judge(np.arange(8.0), gold)
-    assert verdict.drop == pytest.approx(5 - 2.95)
-    assert (verdict.drop > 2 * verdict.error) == (verdict.kind == "over-optimised")
-    widened = judge(np.arange(8.0), gold + np.array([0, 1.2, 0, 0, 1.2, 0, 1.2, 0]))
-    assert widened.drop < 2 * widened.error
-    assert widened.kind != "over-optimised"
+    # quarters 1, 2, 2 and last; differences ±1 within quarters: error = √(squares/7/2)·√(2/2)
+    for last, kind in ((1.0, "level"), (0.0, "over-optimised")):
+        gold = np.array([0.5, 1.5, 1.5, 2.5, 2.5, 1.5, last + 0.5, last - 0.5])
+        squares = 1 + 0 + 1 + 0 + 1 + (last - 1) ** 2 + 1
+        verdict = judge(np.arange(8.0), gold)
+        assert verdict.drop == pytest.approx(2 - last)
+        assert verdict.error == pytest.approx((squares / 14) ** 0.5)
+        assert (verdict.kind, verdict.drop > 2 * verdict.error) == (kind, kind == "over-optimised")
 
 
 def test_a_constant_changes_nothing_and_neither_does_a_factor() -> None:
@@ -61,14 +61,9 @@ def test_a_constant_changes_nothing_and_neither_does_a_factor() -> None:
 
 def test_noise_alone_rarely_raises_the_alarm() -> None:
     alarms = sum(judge(3 * T, noisy(0 * T, 0.3, seed)).kind == "over-optimised" for seed in range(200))
-    assert alarms <= 24  # the best of several stretches is compared, so more than one in forty
+    assert alarms <= 20  # some 6 in 100: the best of three quarters is compared
 
 
 def test_a_short_run_is_not_judged() -> None:
     assert judge(np.arange(7.0), np.arange(7.0)).kind == "unknown"
     assert judge(np.arange(8.0), np.arange(8.0)).kind == "rising"
-
-
-def test_courses_of_different_length_are_refused() -> None:
-    with pytest.raises(ValueError, match="8 proxy rewards and 9 gold scores"):
-        judge(np.arange(8.0), np.arange(9.0))

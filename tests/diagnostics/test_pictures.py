@@ -56,11 +56,11 @@ def test_running_mean_by_hand() -> None:
 @pytest.mark.parametrize(
     ("low", "high", "about", "ticks"),
     [
-        (0, 10, 5, [0, 2, 4, 6, 8, 10]),
+        (0.0, 10.0, 5, [0, 2, 4, 6, 8, 10]),
         (0.13, 0.87, 4, [0.2, 0.4, 0.6, 0.8]),
         (-1.2, 2.3, 4, [-1, 0, 1, 2]),
-        (0, 1000, 2, [0, 500, 1000]),
-        (1, 100, 5, [20, 40, 60, 80, 100]),
+        (0.0, 1000.0, 2, [0, 500, 1000]),
+        (1.0, 100.0, 5, [20, 40, 60, 80, 100]),
     ],
 )
 def test_ticks_are_round(low: float, high: float, about: int, ticks: list[float]) -> None:
@@ -69,7 +69,7 @@ def test_ticks_are_round(low: float, high: float, about: int, ticks: list[float]
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (1.2345, "1.23"), (12.345, "12.3"), (123.45, "123"), (12345.6, "12,346"), (0.1234, "0.123"),
+    [(0.0, "0"), (1.2345, "1.23"), (12.345, "12.3"), (123.45, "123"), (12345.6, "12,346"), (0.1234, "0.12"),
      (0.0123, "0.012"), (-0.5, "−0.50"), (4e-13, "4.0e−13"), (float("nan"), "–")],
 )  # fmt: skip
 def test_numbers_as_people_write_them(value: float, text: str) -> None:
@@ -90,10 +90,10 @@ def test_a_rising_line_goes_from_bottom_left_to_top_right() -> None:
 
 
 def test_a_threshold_is_drawn_where_the_values_come_near_it() -> None:
-    limits = (Threshold(10, "look", "amber"), Threshold(30, "alarm", "red"))
-    assert [rule.label for rule in curve_chart("KL", "", "", curve(0, 8, 9), thresholds=limits).rules] == ["look"]
-    assert curve_chart("KL", "", "", curve(0, 1, 2), thresholds=limits).rules == ()
-    both = curve_chart("KL", "", "", curve(0, 20, 40), thresholds=limits)
+    limits = (Threshold(10.0, "look", "amber"), Threshold(30.0, "alarm", "red"))
+    assert [rule.label for rule in curve_chart("KL", "", "", curve(0.0, 8.0, 9.0), thresholds=limits).rules] == ["look"]
+    assert curve_chart("KL", "", "", curve(0.0, 1.0, 2.0), thresholds=limits).rules == ()
+    both = curve_chart("KL", "", "", curve(0.0, 20.0, 40.0), thresholds=limits)
     assert [rule.label for rule in both.rules] == ["look", "alarm"]
     assert both.rules[0].y > both.rules[1].y  # 30 is higher up than 10
 
@@ -120,7 +120,7 @@ def test_proxy_and_gold_share_a_scale_of_standard_deviations() -> None:
     verdict = judge(proxy.values, gold.values)
     chart = over_optimisation_chart(kl, proxy, gold, (2.0, 5.0), verdict)
     blue, yellow = (drawn(line.path) for line in chart.lines)
-    assert blue == pytest.approx(yellow)  # both rise by two of their own standard deviations
+    assert np.array(blue) == pytest.approx(np.array(yellow))  # both rise by two of their own standard deviations
     assert chart.marks == ()
     assert inside(chart)
     assert chart.box is WIDE

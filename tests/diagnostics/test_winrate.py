@@ -10,7 +10,7 @@ from keel.diagnostics.winrate import win_rate
 
 
 def test_ties_are_half_wins() -> None:
-    found = win_rate([3, 3, 3, 2, 2, 1], [1, 1, 1, 2, 2, 3])
+    found = win_rate([3.0, 3.0, 3.0, 2.0, 2.0, 1.0], [1.0, 1.0, 1.0, 2.0, 2.0, 3.0])
     assert (found.wins, found.ties, found.losses) == (3, 2, 1)
     assert found.rate == (3 + 2 / 2) / 6
 
@@ -18,7 +18,7 @@ def test_ties_are_half_wins() -> None:
 def test_an_interval_by_hand() -> None:
     # n = 10, p = .8, z = 1.959964, z² = 3.841459:
     # centre (.8 + .1920729)/1.3841459 = .716742, reach 1.959964·√(.016 + .00960365)/1.3841459 = .226575
-    found = win_rate([1] * 8 + [0] * 2, [0] * 8 + [1] * 2)
+    found = win_rate([1.0] * 8 + [0.0] * 2, [0.0] * 8 + [1.0] * 2)
     assert found.low == pytest.approx(0.716742 - 0.226575, abs=2e-5)
     assert found.high == pytest.approx(0.716742 + 0.226575, abs=2e-5)
 
@@ -49,7 +49,7 @@ def test_the_ends_solve_the_score_equation(wins: int, confidence: float) -> None
 
 def test_swapping_the_sides_mirrors_everything() -> None:
     rng = random.Random(0)
-    ours, theirs = ([rng.randrange(4) for _ in range(50)] for _ in range(2))
+    ours, theirs = ([float(rng.randrange(4)) for _ in range(50)] for _ in range(2))
     one, other = win_rate(ours, theirs), win_rate(theirs, ours)
     assert (one.wins, one.ties, one.losses) == (other.losses, other.ties, other.wins)
     assert (one.rate, one.low, one.high) == pytest.approx((1 - other.rate, 1 - other.high, 1 - other.low))

@@ -111,7 +111,7 @@ MUTATIONS = [
     Mutation("controllers.AdaptiveKL", "target over KL", "kl / self.target - 1", "self.target / (kl or 1) - 1"),
     Mutation("controllers.AdaptiveKL", "sign of the step", "(1 + error", "(1 - error"),
     Mutation("controllers.AdaptiveKL", "episodes ignored", "error * episodes / self", "error * 512 / self"),
-    Mutation("controllers.AdaptiveKL", "horizon ignored", "episodes / self.horizon", "episodes / 10_001"),
+    Mutation("controllers.AdaptiveKL", "horizon ignored", "episodes / self.horizon", "episodes / 10_000"),
     Mutation("controllers.AdaptiveKL", "β set, not multiplied", "coef=self.coef * (1", "coef=0.15 + 0.15 * (0"),
     Mutation("controllers.AdaptiveKL", "nan let through", "not math.isfinite(kl)", "math.isinf(kl)"),
     Mutation(

@@ -21,6 +21,8 @@ def test_by_hand_inside_the_clip() -> None:
     # 10 % above the target, 1000 of 10 000 episodes: β grows by 1 %; 10 % below: it shrinks by 1 %.
     assert PUBLISHED.update(6.6, 1000).coef == pytest.approx(0.15 * 1.01, rel=1e-12)
     assert PUBLISHED.update(5.4, 1000).coef == pytest.approx(0.15 * 0.99, rel=1e-12)
+    # Another target and horizon: 10 % above 3 nats, for half of 100 episodes.
+    assert AdaptiveKL(coef=0.2, target=3.0, horizon=100).update(3.3, 50).coef == pytest.approx(0.21, rel=1e-12)
 
 
 def test_only_the_coefficient_moves() -> None:

@@ -391,3 +391,28 @@ def test_a_head_of_a_classifier_is_a_copy(tmp_path: Path) -> None:
     assert torch.equal(taken.weight, model.score.weight[0])
     stir([taken.weight])
     assert not torch.equal(taken.weight, model.score.weight[0])
+
+
+def test_reading_in_inference_mode_leaves_training_as_it_was(tmp_path: Path) -> None:
+    roles = cast("shared", tmp_path / "reward")
+    assert roles.reward is not None
+    forest = forest_of()
+    with torch.inference_mode():
+        roles.reward.scores(forest)
+        roles.policy.logprobs(forest, 1.0)
+    roles.policy.logprobs(forest, 1.0).logprobs.sum().backward()
+    assert all(parameter.grad is not None for parameter in roles.policy.parameters())
+
+
+def test_adapters_on_different_layers_of_one_base(tmp_path: Path) -> None:
+    narrow = scalar_role(build(CONFIGS["llama"]), head(), replace(LORA, target_modules=("q_proj",)), seed=3)
+    stir(narrow.parameters(), 0.05)
+    narrow.save(tmp_path / "reward", words())
+    roles = shared(build(CONFIGS["llama"]), LORA, "reward", tmp_path / "reward", seed=0)
+    assert roles.reward is not None
+    forest = forest_of()
+    assert torch.equal(roles.reward.scores(forest), narrow.scores(forest))
+    roles.critic.save(tmp_path / "critic", words())
+    model = load_reward_model(tmp_path / "critic", torch.float32, CPU)
+    again = scalar_role(model, ScalarHead.of(model), None, 0)
+    torch.testing.assert_close(again.scores(forest), narrow.scores(forest), rtol=0, atol=1e-5)

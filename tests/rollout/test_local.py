@@ -223,7 +223,11 @@ def test_the_model_is_handed_back_as_it_was(tokenizer: PreTrainedTokenizerFast) 
     model.lm_head.weight.requires_grad_(False)
     modes = [module.training for module in model.modules()]
     gradients = [parameter.requires_grad for parameter in model.parameters()]
+    graphs: list[bool] = []
+    hook = model.register_forward_pre_hook(lambda *_: graphs.append(torch.is_grad_enabled()))
     assert same(LocalGenerator(model, tokenizer, NEVER).generate(asked), quiet)  # dropout is off while sampling
+    assert graphs == [False] * 8
+    hook.remove()
     assert [module.training for module in model.modules()] == modes
     assert [parameter.requires_grad for parameter in model.parameters()] == gradients
     model.eval()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from keel.rollout.stops import StopStrings
@@ -53,3 +55,14 @@ def test_random_text_stops_where_decoding_everything_would(tokenizer: PreTrained
         assert first(StopStrings(tokenizer, stops), tokens) == expected
         found += expected is not None
     assert found > 100
+
+
+def test_a_space_that_a_token_loses_when_it_is_decoded_alone() -> None:
+    words = Tokenizer(WordLevel({"▁The": 0, "▁sale": 1, "▁is": 2, "▁on": 3, "<unk>": 4}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Metaspace()
+    words.decoder = decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>")
+    tokens = tokenizer.encode("The sale is on")
+    assert tokenizer.decode([2]) == "is"
+    assert first(StopStrings(tokenizer, ("sale ",)), tokens) == 3
+    assert first(StopStrings(tokenizer, ("sale",)), tokens) == 2

@@ -193,7 +193,7 @@ class Ppo(Section):
     whiten: Literal["advantages", "none"] = "advantages"
     """advantages = scaled to mean 0 and variance 1 over the sampled tokens of an update. Source: 1909.08593."""
 
-    clip: Positive = 0.2
+    clip: Annotated[float, Field(gt=0, le=1)] = 0.2
     """ε: beyond 1 ± ε a token's probability ratio earns nothing more. Source: .2 in 1707.06347."""
 
     value_clip: Positive = 0.2
@@ -219,6 +219,16 @@ class Ppo(Section):
                 "keel",
                 "{key} must leave each minibatch a prompt (batch_size / samples_per_prompt of them)",
                 {"key": "minibatches", "found": self.minibatches},
+            )
+        if self.sampling.temperature == 0:
+            raise PydanticCustomError(
+                "keel",
+                "{key} must be above 0: of greedy answers there is nothing to learn",
+                {"key": "sampling.temperature", "found": self.sampling.temperature},
+            )
+        if self.kl.controller == "adaptive" and self.batch_size >= 5 * self.kl.horizon:
+            raise PydanticCustomError(
+                "keel", "{key} must be more than batch_size / 5", {"key": "kl.horizon", "found": self.kl.horizon}
             )
         return self
 

@@ -200,6 +200,8 @@ def _preference(row: Row) -> Preference | _Drop:
         rejected = answer(row, row.take("rejected"), "rejected", asked)
     probability = row.number("probability", 0.0, 1.0) if row.filled("probability") else 1.0
     margin = row.number("margin") if row.filled("margin") else 0.0
+    if margin < 0:
+        raise row.error(f"'{row.column('margin')}' is below 0, so the rejected answer is the better one; swap the two.")
     if _blank(asked):
         return _Drop("empty prompt")
     if chosen == rejected:

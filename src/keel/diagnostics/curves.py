@@ -77,7 +77,7 @@ _PPO = (
     Shown("policy/entropy", "Entropy", "How open each next word is; falls as the policy makes up its mind.", "nats"),
     Shown(
         "policy/clip_fraction", "Clip fraction", "Share of tokens whose change was held back.", "%", "sea",
-        (Threshold(30, "look", "amber"),),
+        (Threshold(30.0, "look", "amber"),),
     ),
     Shown(
         "value/explained_variance", "Critic’s foresight",
@@ -86,7 +86,7 @@ _PPO = (
     ),
     Shown(
         "truncated", "Cut off", "Share of answers that hit the token limit.", "%", "sea",
-        (Threshold(5, "look", "amber"), Threshold(20, "alarm", "red")),
+        (Threshold(5.0, "look", "amber"), Threshold(20.0, "alarm", "red")),
     ),
 )  # fmt: skip
 

@@ -151,7 +151,7 @@ def _critic(curve: Curve) -> Finding:
     return Finding(
         "Critic",
         "amber" if late < 0 else "ok",
-        f"In the second half of the run the critic explains {percent(max(late, 0))} of the variance of the returns"
+        f"In the second half of the run the critic explains {percent(max(late, 0.0))} of the variance of the returns"
         + (", less than a constant would." if late < 0 else " (a look is due below 0%)."),
         "Give the critic a head start (ppo.critic.warmup_updates), a larger ppo.critic.lr, or start it from the reward "
         "model (ppo.critic.init: reward).",

@@ -24,8 +24,8 @@ ENOUGH = 8
 class Verdict:
     """What happened to gold while the proxy was raised.
 
-    `drop` is how far gold ended below its best, `error` the standard error of that difference, both in points of gold;
-    `best` is the update (counted from 1, the middle of its window) where gold was best.
+    `drop` is how far gold ended below its best quarter, `error` the standard error of that difference, both in points
+    of gold; `best` is the update (counted from 1) around which a quarter of the updates has the highest mean.
     """
 
     kind: Kind
@@ -36,30 +36,27 @@ class Verdict:
 
 
 def judge(proxy: Float[np.ndarray, " N"], gold: Float[np.ndarray, " N"]) -> Verdict:
-    """Compare gold in the last quarter of the updates with the best quarter-long stretch before it.
+    """Compare gold in the last quarter of the updates with the best quarter before it.
 
-        drop = max_i mean(gold[i : i+q]) − mean(gold[N−q : N]),   q = N // 4,   i + q ≤ N − q
+        drop = max_{k<4} Ḡ_k − Ḡ_4,   Ḡ_k = mean of the k-th quarter, q = N // 4 updates
         error = s·√(2/q),   s² = Σ_t (gold_{t+1} − gold_t)² / 2(N − 1)
 
-    The gold has fallen where drop > 2·error; `s` is the noise from one update to the next (von Neumann 1941), which the
-    trend hardly enters. It has risen where the last quarter is more than 2·error above the first. One entry per update;
-    raises ValueError where the lengths differ.
+    Gold has fallen where drop > 2·error, and risen where Ḡ_4 − Ḡ_1 > 2·error. `s` is the noise from one update to the
+    next (von Neumann 1941), which the trend hardly enters. One entry per update. Where gold only wanders, a fall is
+    seen in one run of some twenty, because the best of three is compared.
     """
-    if len(proxy) != len(gold):
-        raise ValueError(f"{len(proxy)} proxy rewards and {len(gold)} gold scores")
     if len(gold) < ENOUGH:
         return Verdict("unknown", 0.0, 0.0, 0, f"With fewer than {ENOUGH} updates there is nothing to say about it.")
     quarter = len(gold) // 4
-    earlier = running_mean(gold[:-quarter], quarter)
-    start = int(np.argmax(earlier))
-    last = float(gold[-quarter:].mean())
-    drop = float(earlier[start]) - last
+    golds, proxies = (values[-4 * quarter :].reshape(4, quarter).mean(axis=1) for values in (gold, proxy))
+    highest = int(np.argmax(golds[:3]))
+    first, last, top = float(golds[0]), float(golds[3]), float(golds[highest])
     error = math.sqrt(float(np.square(np.diff(gold)).mean()) / 2) * math.sqrt(2 / quarter)
-    best = start + quarter // 2 + 1
-    rise = float(proxy[-quarter:].mean() - proxy[start : start + quarter].mean())
-    gained = last - float(gold[:quarter].mean())
+    best = int(np.argmax(running_mean(gold, quarter))) + quarter // 2 + 1
+    rise = float(proxies[3] - proxies[highest])
+    drop, gained = top - last, last - first
     if drop > 2 * error:
-        figures = f"its best was {earlier[start]:.2f} around update {best}, and it ended at {last:.2f}"
+        figures = f"its best quarter, around update {best}, had {top:.2f}, the last has {last:.2f}"
         if rise > 0:
             sentence = (
                 f"The gold score fell while the reward went on rising: {figures}. The policy has begun to exploit what "
@@ -73,12 +70,12 @@ def judge(proxy: Float[np.ndarray, " N"], gold: Float[np.ndarray, " N"]) -> Verd
         return Verdict("falling", drop, error, best, sentence)
     if gained > 2 * error:
         sentence = (
-            f"The gold score rose with the reward, from {gold[:quarter].mean():.2f} in the first quarter of the "
+            f"The gold score rose, from {first:.2f} in the first quarter of the "
             f"updates to {last:.2f} in the last: no sign of over-optimisation."
         )
         return Verdict("rising", drop, error, best, sentence)
     sentence = (
-        f"The gold score neither rose nor fell beyond its noise ({gold[:quarter].mean():.2f} in the first quarter of "
+        f"The gold score neither rose nor fell beyond its noise ({first:.2f} in the first quarter of "
         f"the updates, {last:.2f} in the last)."
     )
     return Verdict("level", drop, error, best, sentence)

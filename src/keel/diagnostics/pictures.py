@@ -252,7 +252,6 @@ def calibration_chart(bins: Sequence[tuple[float, float, float]]) -> Chart:
     x = Scale(0.0, 1.0, SQUARE.left, SQUARE.x_end)
     y = Scale(0.0, 1.0, SQUARE.y_end, SQUARE.top)
     most = max(weight for _, _, weight in bins)
-    predicted, actual = ([one[place] for one in bins] for place in (0, 1))
     return Chart(
         id="calibration",
         title="Calibration",
@@ -265,10 +264,7 @@ def calibration_chart(bins: Sequence[tuple[float, float, float]]) -> Chart:
         y_label="people prefer it",
         x_ticks=tuple(Tick(x(share), f"{100 * share:.0f}%") for share in (0.0, 0.25, 0.5, 0.75, 1.0)),
         y_ticks=tuple(Tick(y(share), f"{100 * share:.0f}%") for share in (0.0, 0.25, 0.5, 0.75, 1.0)),
-        lines=(
-            _line(x, y, np.array([0.0, 1.0]), np.array([0.0, 1.0]), "plain", "perfect"),
-            _line(x, y, np.array(predicted), np.array(actual), "sea", "reward model"),
-        ),
+        lines=(_line(x, y, np.array([0.0, 1.0]), np.array([0.0, 1.0]), "plain", "perfect"),),
         dots=tuple(
             Dot(x(one), y(other), round(2.5 + 7 * math.sqrt(weight / most), 1), "sea",
                 f"says {100 * one:.0f}%, is {100 * other:.0f}%, {100 * weight:.0f}% of the pairs")

@@ -147,7 +147,7 @@ def _unreadable(path: Path, error: OSError | UnicodeDecodeError) -> UserError:
 
 
 def _metric(row: dict[str, Any]) -> dict[str, float | None]:
-    return {"step": int(row["step"])} | {name: _finite(value) for name, value in row.items() if name != "step"}
+    return {"step": float(row["step"])} | {name: _finite(value) for name, value in row.items() if name != "step"}
 
 
 def _finite(value: Any) -> float | None:

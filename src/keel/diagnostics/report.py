@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,7 @@ def headline(summary: Summary) -> str:
     return "A fine-tuned model" if "sft" in summary.stages else "Preferences, brought together"
 
 
+@cache
 def _templates() -> Environment:
     environment = Environment(
         loader=PackageLoader("keel.diagnostics"),
@@ -254,9 +256,9 @@ def _stages(summary: Summary) -> Iterator[StageLine]:
     total = sum(facts["seconds"] for facts in summary.stages.values()) or 1.0
     for key, name in STAGES.items():
         if key in summary.stages:
-            facts = summary.stages[key]
-            share = round(100 * facts["seconds"] / total, 2)
-            yield StageLine(name, _DOING[key], duration(facts["seconds"]), facts["seconds"], share, facts["peak_mb"])
+            seconds, peak_mb = (float(summary.stages[key][fact]) for fact in ("seconds", "peak_mb"))
+            share = round(100 * seconds / total, 2)
+            yield StageLine(name, _DOING[key], duration(seconds), seconds, share, peak_mb)
 
 
 def _numbers(summary: Summary) -> list[tuple[str, Any]]:

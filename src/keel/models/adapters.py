@@ -111,16 +111,20 @@ class Adapters:
             for key, tensor in self._base.state_dict().items()
             if ".lora_" not in key
         }
-        for path, layer in self._layers if name is not None else []:
+        for path, layer in self._layers:
+            if name not in layer.lora_A:
+                continue
             weight = state[f"{path}.weight"]
             delta = layer.get_delta_weight(name).to(torch.promote_types(weight.dtype, torch.float32))
             state[f"{path}.weight"] = (weight + delta).to(weight.dtype)
         return state
 
     def fingerprint(self) -> str:
-        """A digest of the base's weights (the ends of each, in bfloat16, so that a cast does not change it)."""
+        """A digest of the decoder stack's weights (the ends of each, in bfloat16, so that a cast leaves it alone)."""
         digest = hashlib.sha256()
         for key, tensor in self.merged(None).items():
+            if not key.startswith(f"{self._path}."):
+                continue
             flat = tensor.detach().flatten()
             ends = torch.cat([flat[:256], flat[-256:]]).to(torch.bfloat16).cpu()
             digest.update(f"{key} {tuple(tensor.shape)}".encode())

@@ -79,7 +79,7 @@ class LanguageRole:
     def logprobs(self, forest: Forest, temperature: float) -> TokenLogprobs:
         """Log-probability of each masked token, and the entropy there, at the sampling temperature; nats, two [M]."""
         self.select()
-        hidden = self._decoder.hidden(forest)[forest.sources]
+        hidden = self._decoder.hidden(forest).index_select(0, forest.sources)
         return token_logprobs(hidden, self._decoder.logits, forest.labels, temperature)
 
     def select(self) -> PreTrainedModel:
@@ -158,7 +158,7 @@ class ScalarRole:
 
     def _read(self, forest: Forest, rows: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
         self._weights.select()
-        numbers: Tensor = self.head(self._backbone.hidden(forest)[rows])
+        numbers: Tensor = self.head(self._backbone.hidden(forest).index_select(0, rows))
         return numbers
 
 

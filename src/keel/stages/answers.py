@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 
 from keel.config import Sampling as Settings
+from keel.data.chat import Chat, fitting
+from keel.errors import UserError
 from keel.models.load import load_language_model
 from keel.rollout.episode import converse
 from keel.rollout.generator import Sampling
@@ -17,6 +19,19 @@ from keel.types import Prompt, Rollout
 
 BATCH = 256
 """Prompts that are answered at once."""
+
+
+def answerable(space: Workspace, chat: Chat, prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts that leave room for an answer within model.max_length; how many are left out is said."""
+    kept = [prompt for prompt, _ in fitting(lambda one: chat.prompt(one.messages), prompts)]
+    if not kept:
+        raise UserError(f"no prompt leaves room for an answer in model.max_length {chat.max_length}; allow more tokens")
+    if len(kept) < len(prompts):
+        left = len(prompts) - len(kept)
+        space.display.note(
+            f"{left} of {len(prompts)} prompts left out: too long for model.max_length {chat.max_length}"
+        )
+    return kept
 
 
 def answers(space: Workspace, path: Path, prompts: Sequence[Prompt], settings: Settings, samples: int) -> list[Rollout]:

@@ -64,10 +64,9 @@ def online_roles(space: Workspace, reward: Path | None) -> Roles:
     """Policy, reference, critic and reward in the layout of the recipe; `reward` is a reward model of the policy's own
     tokenizer, or None where there is no such."""
     recipe = space.recipe
-    lora = Lora(recipe.model.lora.rank, recipe.model.lora.alpha)
     if recipe.model.layout == "shared":
         base = _language(space, space.supervised)
-        return shared(base, lora, recipe.ppo.critic.init, reward, recipe.seed, space.dtype)
+        return shared(base, _adapter(recipe.model), recipe.ppo.critic.init, reward, recipe.seed, space.dtype)
     policy, reference = (_language(space, space.supervised) for _ in range(2))
     scored = None if reward is None else _scalar(space, reward)
     if recipe.ppo.critic.init == "reward" and reward is not None:
@@ -88,4 +87,8 @@ def _scalar(space: Workspace, path: Path) -> tuple[PreTrainedModel, ScalarHead]:
 
 
 def _lora(settings: Model) -> Lora | None:
-    return Lora(settings.lora.rank, settings.lora.alpha) if settings.tuning == "lora" else None
+    return _adapter(settings) if settings.tuning == "lora" else None
+
+
+def _adapter(settings: Model) -> Lora:
+    return Lora(settings.lora.rank, settings.lora.alpha, settings.lora.target_modules)

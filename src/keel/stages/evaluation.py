@@ -10,7 +10,7 @@ from typing import Any
 from keel.data.formats import read_prompts
 from keel.diagnostics.winrate import win_rate
 from keel.rollout.score import LearnedReward, as_sampled
-from keel.stages.answers import answers
+from keel.stages.answers import answerable, answers
 from keel.stages.cast import frozen_language, frozen_reward
 from keel.stages.workspace import Workspace, write_text
 from keel.training.annotate import annotate
@@ -85,7 +85,7 @@ def _prompts(space: Workspace) -> Sequence[Prompt]:
     if settings.prompts is not None:
         rows = read_prompts(settings.prompts, settings.columns)
         space.display.note(rows.summary())
-        return rows.items[: settings.count]
+        return answerable(space, space.chat(space.supervised), rows.items)[: settings.count]
     assert space.task is not None
     return space.task.prompts(settings.count, space.recipe.seed, "evaluation")
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from keel.config import RewardTerm
-from keel.data.chat import Chat
+from keel.data.chat import Chat, fitting
 from keel.data.formats import read_prompts
 from keel.errors import UserError
+from keel.models.load import load_tokenizer
 from keel.models.roles import Roles, ScalarRole
 from keel.rollout.episode import converse
 from keel.rollout.generator import Generator, Sampling
@@ -27,6 +28,7 @@ from keel.rollout.score import (
     load_reward_function,
     retold,
 )
+from keel.stages.answers import answerable
 from keel.stages.cast import RoleGenerator, frozen_reward, online_roles
 from keel.stages.sft import demonstrations
 from keel.stages.workspace import Workspace
@@ -45,12 +47,13 @@ def practising(space: Workspace) -> None:
     """Tune the supervised model by PPO and write the policy down."""
     settings, seed = space.recipe.ppo, space.recipe.seed
     chat = space.chat(space.supervised)
-    prompts = _prompts(space)
+    given = _prompts(space)
+    prompts = answerable(space, chat, given)
     path = _own_reward(space, chat)
     with space.stage("ppo", settings.updates) as facts, Record(space.directory / "ppo", space.display) as record:
         roles = online_roles(space, path)
         generator = RoleGenerator(roles.policy, LocalGenerator(roles.policy.select(), chat.tokenizer))
-        scorer = _scorer(space, chat, roles, prompts, generator)
+        scorer = _scorer(space, chat, roles, path, prompts, generator)
         last: dict[str, float] = {}
         with (space.directory / "ppo" / "rollouts.jsonl").open("w", encoding="utf-8") as kept:
 
@@ -64,7 +67,8 @@ def practising(space: Workspace) -> None:
             practise(roles, generator, scorer, chat, prompts, settings, seed, record, keep)
         roles.policy.save(space.model("ppo"), chat.tokenizer)
         facts |= {"updates": settings.updates, "reward_last": last["reward"], "kl_last": last["kl"]}
-        facts |= {"prompts": len(prompts), "layout": space.recipe.model.layout}
+        facts |= {"prompts": len(prompts), "dropped": len(given) - len(prompts)}
+        facts |= {"layout": space.recipe.model.layout}
 
 
 def _prompts(space: Workspace) -> Sequence[Prompt]:
@@ -79,7 +83,12 @@ def _prompts(space: Workspace) -> Sequence[Prompt]:
 
 
 def _folder(space: Workspace, term: RewardTerm) -> Path:
-    return space.model("reward") if term.path is None else Path(term.path)
+    if term.path is not None:
+        return Path(term.path)
+    folder = space.model("reward")
+    if not folder.is_dir():
+        raise UserError(f"ppo.reward: there is no reward model in {folder}; train one first, or name one by its path")
+    return folder
 
 
 def _own_reward(space: Workspace, chat: Chat) -> Path | None:
@@ -101,7 +110,9 @@ def _same_tokens(one: Chat, other: Chat) -> bool:
     return bool(a.get_vocab() == b.get_vocab() and a.chat_template == b.chat_template)
 
 
-def _scorer(space: Workspace, chat: Chat, roles: Roles, prompts: Sequence[Prompt], generator: Generator) -> Scorer:
+def _scorer(
+    space: Workspace, chat: Chat, roles: Roles, own: Path | None, prompts: Sequence[Prompt], generator: Generator
+) -> Scorer:
     """The recipe's terms, summed, under the missing-EOS rule; a task's gold score rides along with weight 0."""
     settings = space.recipe.ppo
     terms: list[tuple[float, str, Scorer]] = []
@@ -111,10 +122,15 @@ def _scorer(space: Workspace, chat: Chat, roles: Roles, prompts: Sequence[Prompt
             terms.append((term.weight, function.name, function))
         else:
             name = "learned" if place == 0 else f"learned_{place + 1}"
-            terms.append((term.weight, name, _learned(space, term, chat, roles, prompts, generator)))
+            role = roles.reward if _folder(space, term) == own else None
+            terms.append((term.weight, name, _learned(space, term, chat, role, prompts, generator)))
     if space.task is not None:
         task = space.task
         terms.append((0.0, "gold", FunctionReward("gold", lambda rollouts: [_gold(task, one) for one in rollouts])))
+    names = [name for _, name, _ in terms]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"ppo.reward: two terms are called '{name}'; give one of the functions another name")
     total = WeightedSum(tuple(terms))
     return total if settings.missing_eos_score is None else MissingEos(total, settings.missing_eos_score)
 
@@ -124,16 +140,19 @@ def _gold(task: Any, rollout: Rollout) -> float:
 
 
 def _learned(
-    space: Workspace, term: RewardTerm, chat: Chat, roles: Roles, prompts: Sequence[Prompt], generator: Generator
+    space: Workspace,
+    term: RewardTerm,
+    chat: Chat,
+    loaded: ScalarRole | None,
+    prompts: Sequence[Prompt],
+    generator: Generator,
 ) -> LearnedReward:
     """A reward model with its normalisation, which is measured now and then stays."""
     folder, budget = _folder(space, term), space.recipe.ppo.micro_tokens
-    other = space.chat(folder)
-    if _same_tokens(chat, other):
-        reader: Reader = as_sampled
-        role = roles.reward if roles.reward is not None else frozen_reward(space, folder)
-    else:
-        reader, role = retold(other), frozen_reward(space, folder)
+    role = frozen_reward(space, folder) if loaded is None else loaded
+    same = _same_tokens(chat, space.chat(folder))
+    other = chat if same else _own_words(space, folder)
+    reader: Reader = as_sampled if same else retold(other)
     raw = LearnedReward(role, reader, budget=budget)
     match space.recipe.ppo.reward_normalisation:
         case "none":
@@ -143,15 +162,27 @@ def _learned(
         case "standard":
             settings = space.recipe.ppo
             sampling = Sampling(**settings.sampling.model_dump())
-            answers = converse(prompts[:_SAMPLE], generator, chat, sampling, space.recipe.seed, -1, 1)
+            asked = prompts[:_SAMPLE]
+            each = -(-_SAMPLE // len(asked))
+            answers = converse(asked, generator, chat, sampling, space.recipe.seed, -1, each)
             return LearnedReward(
                 role, reader, Normalisation.standard([one.reward for one in raw.score(answers)]), budget
             )
 
 
+def _own_words(space: Workspace, folder: Path) -> Chat:
+    """How a reward model with another tokenizer reads: by its own template, or the recipe's where it has none."""
+    tokenizer = load_tokenizer(folder)
+    template = None if tokenizer.chat_template else space.recipe.model.template
+    return Chat(tokenizer, None, None if template == "auto" else template)
+
+
 def _demonstrated(space: Workspace, role: ScalarRole, chat: Chat) -> float:
     """The mean score of the demonstrations (at most `_SAMPLE` of them)."""
-    trees = [chat.demonstration(row.messages) for row in demonstrations(space)[:_SAMPLE]]
+    rows = demonstrations(space)[:_SAMPLE]
+    trees = [tree for _, tree in fitting(lambda row: chat.demonstration(row.messages), rows)]
+    if not trees:
+        raise UserError(f"no demonstration fits into model.max_length {chat.max_length}; allow more tokens")
     return float(scores(role, trees, space.recipe.ppo.micro_tokens).mean())
 
 

@@ -24,7 +24,7 @@ from keel.preferences.importing import Columns, import_labels
 from keel.preferences.judgement import Answer, Item, Votes, collect
 from keel.preferences.simulate import simulate
 from keel.preferences.store import PreferenceStore
-from keel.stages.answers import answers
+from keel.stages.answers import answerable, answers
 from keel.stages.workspace import Facts, Workspace
 from keel.types import Message, Preference, Prompt, Rollout
 
@@ -104,7 +104,8 @@ def _database(space: Workspace) -> str:
 
 
 def _import(store: PreferenceStore, labels: Labels) -> None:
-    columns = Columns(labels.prompt, labels.first, labels.second, labels.annotators, {**labels.values}, labels.id)
+    meanings = dict[str | int, int](labels.values.items())
+    columns = Columns(labels.prompt, labels.first, labels.second, labels.annotators, meanings, labels.id)
     import_labels(store, Path(str(labels.data)), columns)
 
 
@@ -131,7 +132,7 @@ def _prompts(space: Workspace) -> Sequence[Prompt]:
     if settings.prompts is not None:
         rows = read_prompts(settings.prompts, settings.columns)
         space.display.note(rows.summary())
-        return rows.items[: settings.count]
+        return answerable(space, space.chat(space.supervised), rows.items)[: settings.count]
     assert task is not None
     return task.prompts(settings.count, space.recipe.seed, "preferences")
 

@@ -24,7 +24,7 @@ def reward_modelling(space: Workspace, preferences: Sequence[Preference]) -> Non
         raise UserError(f"no pair fits into model.max_length {chat.max_length}; allow more tokens")
     if settings.limit is not None:
         pairs = pairs[: settings.limit]
-    training, held_out = split(pairs, settings.held_out, seed)
+    training, held_out = split(pairs, settings.held_out, seed, lambda pair: pair.tree.trunk)
     total = count_steps(len(training), settings.batch_size, settings.epochs, settings.max_steps)
     with space.stage("reward", total) as facts, Record(space.directory / "reward", space.display) as record:
         model = reward_to_train(space)

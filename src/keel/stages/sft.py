@@ -26,7 +26,7 @@ def fine_tuning(space: Workspace) -> None:
     trees = [tree for _, tree in fitting(lambda row: chat.demonstration(row.messages), rows)]
     if not trees:
         raise UserError(f"no demonstration fits into model.max_length {chat.max_length}; allow more tokens")
-    training, held_out = split(trees, settings.held_out, seed)
+    training, held_out = split(trees, settings.held_out, seed, lambda tree: tree.trunk)
     total = count_steps(len(training), settings.batch_size, settings.epochs, settings.max_steps)
     with space.stage("sft", total) as facts, Record(space.directory / "sft", space.display) as record:
         policy = policy_to_train(space)

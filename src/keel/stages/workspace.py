@@ -30,7 +30,11 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True)
 class Workspace:
-    """A recipe at work in a folder. `reports` collects what each finished stage says of itself, in order."""
+    """A recipe at work in a folder.
+
+    `supervised` is the model that preferences, reward model and PPO start from: the one that this run trains, or the
+    recipe's own. `reports` collects what each finished stage says of itself, in order.
+    """
 
     recipe: Recipe
     directory: Path
@@ -38,18 +42,13 @@ class Workspace:
     device: torch.device
     dtype: torch.dtype
     task: Task | None
+    supervised: Path
     reports: dict[str, Facts] = field(default_factory=dict)
 
     @property
     def base(self) -> Path:
         """The model that the recipe starts from."""
-        return TownDesk().base() if self.recipe.model.path == EMBEDDED else Path(self.recipe.model.path)
-
-    @property
-    def supervised(self) -> Path:
-        """The supervised model: the one that this run has trained, else the recipe's own."""
-        trained = self.model("sft")
-        return trained if trained.is_dir() else self.base
+        return base_of(self.recipe)
 
     def model(self, stage: StageName) -> Path:
         """Where a stage leaves its model."""
@@ -58,7 +57,8 @@ class Workspace:
     def chat(self, path: Path) -> Chat:
         """The tokenizer of a model with the recipe's template and length limit."""
         template = self.recipe.model.template
-        return Chat(load_tokenizer(path), self.recipe.model.max_length, None if template == "auto" else template)
+        tokenizer = load_tokenizer(path, None if template == "auto" else template)
+        return Chat(tokenizer, self.recipe.model.max_length)
 
     @contextmanager
     def stage(self, name: StageName, total: int | None) -> Iterator[Facts]:
@@ -74,14 +74,18 @@ class Workspace:
         self.reports[name] = facts
 
 
-def open_workspace(recipe: Recipe, directory: Path, display: Display) -> Workspace:
+def base_of(recipe: Recipe) -> Path:
+    """The model that a recipe starts from."""
+    return TownDesk().base() if recipe.model.path == EMBEDDED else Path(recipe.model.path)
+
+
+def open_workspace(recipe: Recipe, directory: Path, display: Display, supervised: Path) -> Workspace:
     """Settle device, number format and threads. UserError for a device that is not there."""
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     device = _device(recipe.device)
-    return Workspace(
-        recipe, directory, display, device, _dtype(recipe.dtype, device), TownDesk() if recipe.task else None
-    )
+    task = TownDesk() if recipe.task else None
+    return Workspace(recipe, directory, display, device, _dtype(recipe.dtype, device), task, supervised)
 
 
 def _device(wanted: str) -> torch.device:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from keel.preferences.simulate import Annotator, Spammer
 from keel.types import Conversation, Demonstration, Prompt
@@ -13,6 +13,7 @@ Part = Literal["sft", "preferences", "ppo", "evaluation"]
 """Streams of prompts. "evaluation" shares no prompt with the others."""
 
 
+@runtime_checkable
 class Task(Protocol):
     """A base model, data, people and a hidden measure of quality."""
 

@@ -13,7 +13,6 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from torch import Tensor
 
@@ -82,9 +81,11 @@ def practise(
     """
     algorithm, controller = algorithm_of(settings), controller_of(settings)
     sampling = Sampling(**settings.sampling.model_dump())
-    steps = settings.updates * settings.epochs * settings.minibatches
-    policy = Learner(roles.policy.parameters(), settings.optimizer, steps)
-    critic = Learner(roles.critic.parameters(), settings.optimizer.model_copy(update={"lr": settings.critic.lr}), steps)
+    steps = settings.epochs * settings.minibatches
+    learning = max(1, settings.updates - settings.critic.warmup_updates)
+    policy = Learner(roles.policy.parameters(), settings.optimizer, steps * learning)
+    rates = settings.optimizer.model_copy(update={"lr": settings.critic.lr})
+    critic = Learner(roles.critic.parameters(), rates, steps * settings.updates)
     for version in range(settings.updates):
         start = time.perf_counter()
         drawn = draw(prompts, settings, seed, version)
@@ -96,7 +97,7 @@ def practise(
         samples = credit(valued, algorithm, controller.coef)
         tally = Tally()
         warming = version < settings.critic.warmup_updates
-        grouped = groups(samples)
+        grouped = groups(samples, settings.samples_per_prompt)
         for places in minibatches(len(grouped), settings, seed, version):
             batch = [grouped[place] for place in places]
             learn(batch, roles, None if warming else policy, critic, algorithm, sampling.temperature, settings, tally)
@@ -113,18 +114,19 @@ def practise(
 def draw(prompts: Sequence[Prompt], settings: Ppo, seed: int, version: int) -> list[Prompt]:
     """The prompts of one round: every epoch over them has a seeded order of its own, and leaves none out."""
     count = settings.batch_size // settings.samples_per_prompt
+    first, last = version * count, (version + 1) * count
     drawn: list[Prompt] = []
-    for place in range(version * count, (version + 1) * count):
-        epoch, index = divmod(place, len(prompts))
-        order = list(range(len(prompts)))
+    for epoch in range(first // len(prompts), (last - 1) // len(prompts) + 1):
+        order = list(prompts)
         random.Random(f"{seed} prompts {epoch}").shuffle(order)
-        drawn.append(prompts[order[index]])
+        before = epoch * len(prompts)
+        drawn += order[max(first - before, 0) : last - before]
     return drawn
 
 
-def groups(samples: Sequence[CriticSample]) -> list[list[CriticSample]]:
-    """Neighbours that share a prompt: each group becomes one tree."""
-    return [list(group) for _, group in groupby(samples, key=lambda one: one.rollout.prompt_tokens)]
+def groups(samples: Sequence[CriticSample], size: int) -> list[list[CriticSample]]:
+    """The answers to each drawn prompt, `size` of them: each group becomes one tree."""
+    return [list(samples[start : start + size]) for start in range(0, len(samples), size)]
 
 
 def minibatches(trees: int, settings: Ppo, seed: int, version: int) -> Iterator[list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -31,10 +31,20 @@ def count_steps(items: int, batch: int, epochs: int, max_steps: int | None) -> i
     return total if max_steps is None else min(total, max_steps)
 
 
-def split(items: Sequence[T], share: float, seed: int) -> tuple[list[T], list[T]]:
-    """(kept for training, held out): a seeded random share, at least one item in training."""
-    order = list(range(len(items)))
+def split(items: Sequence[T], share: float, seed: int, prompt: Callable[[T], Hashable]) -> tuple[list[T], list[T]]:
+    """(kept for training, held out): a seeded random share, at least one item in training.
+
+    Items of one prompt stay together, so that nothing is held out of which the like is trained on; where they are many,
+    fewer than the share are held out.
+    """
+    together: dict[Hashable, list[int]] = {}
+    for place, item in enumerate(items):
+        together.setdefault(prompt(item), []).append(place)
+    order = list(together.values())
     random.Random(f"{seed} held out").shuffle(order)
-    held = min(round(share * len(items)), len(items) - 1)
-    chosen = set(order[:held])
+    room = min(round(share * len(items)), len(items) - 1)
+    chosen: set[int] = set()
+    for places in order:
+        if len(chosen) + len(places) <= room:
+            chosen.update(places)
     return [items[i] for i in range(len(items)) if i not in chosen], [items[i] for i in sorted(chosen)]

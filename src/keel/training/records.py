@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, runtime_checkable
 
 from torch.utils.tensorboard import SummaryWriter
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Whoever wants to see a stage go by; the display is one."""
 
@@ -29,6 +31,7 @@ class Record:
     def __init__(self, directory: Path, watcher: Watcher) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._lines = (directory / "metrics.jsonl").open("w", encoding="utf-8")
+        shutil.rmtree(directory / "events", ignore_errors=True)  # of a run before this one
         self._board = SummaryWriter(str(directory / "events"))
         self._watcher = watcher
 
@@ -42,7 +45,7 @@ class Record:
             self._board.add_scalar(name, value, step)
         self._watcher.step(step, metrics)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Record:
         return self
 
     def __exit__(

@@ -1,9 +1,9 @@
 """Trains the base model that ships with the package: `python -m keel.tasks.town_desk.pretrain --out DIR`.
 
 The corpus is text about facts: a facts line, then two pieces of writing drawn from notes, record cards, questions with
-answers, and poor drafts with a proof-reader's remarks. It has no chat turns: the shipped model is a base model, and supervised fine-tuning teaches it the rest.
-Cards and answers make it learn to copy, which a note needs most; remarks make it
-learn to check, as a grown language model can.
+answers, and poor drafts with a proof-reader's marks or remarks. Cards and answers make the model learn to copy, which a
+note needs; marks and remarks make it learn to check, as a grown language model can. There are no chat turns: it is a
+base model, and supervised fine-tuning teaches it the rest.
 
 Departures from a language-model corpus: one document a row, so that a facts line is never in another one's context.
 """
@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import random
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +53,8 @@ WRITER = Quality(omit=0.1, wrong=0.02, follow=0.2, correct=0.3, greet=0.5, fille
 
 def document(facts: Facts, rng: random.Random) -> str:
     """A facts line and two pieces of writing about it."""
-    pieces = [kind(facts, rng) for kind in rng.choices((_note, _card, _answers, _draft), (0.35, 0.1, 0.15, 0.4), k=2)]
+    kinds = rng.choices((_note, _card, _answers, _draft, _marked), (0.3, 0.1, 0.1, 0.3, 0.2), k=2)
+    pieces = [kind(facts, rng) for kind in kinds]
     return "\n".join((render(facts), *pieces))
 
 
@@ -66,6 +68,16 @@ def _draft(facts: Facts, rng: random.Random) -> str:
     stated = {value for sentence in sentences(note) for value in sentence.stated}
     remarks = [f"{slot} {_remark(facts, slot, stated)}" for slot in SLOTS]
     return f"Draft: {note}\nRemarks: {', '.join(remarks)}."
+
+
+def _marked(facts: Facts, rng: random.Random) -> str:
+    """A poor note with a proof-reader's mark behind each value it states."""
+    note = write(facts, DRAFT, rng)
+    values = {value for sentence in sentences(note) for value in sentence.stated}
+    for slot, value in sorted(values, key=lambda pair: -len(pair[1])):
+        mark = "right" if facts.value(slot) == value else "wrong"
+        note = re.sub(rf"\b{re.escape(value)}\b(?! \()", f"{value} ({mark})", note)
+    return f"Marked: {note}"
 
 
 def _remark(facts: Facts, slot: str, stated: set[tuple[str, str]]) -> str:

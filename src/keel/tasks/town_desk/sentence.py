@@ -26,8 +26,8 @@ from keel.tasks.town_desk.grammar import lexicon, templates
 Value = tuple[str, str]
 """A slot (or "name", "audience") and what fills it."""
 
-LONGEST = 25
-"""Words: no sentence of the grammar is longer, so a stretch without a full stop is read as several sentences."""
+LONGEST = 30
+"""Words and commas: no sentence of the grammar is longer, so a longer stretch is read as several sentences."""
 
 _PIECE = re.compile(r"[^.!?\n]+[.!?]*|[.!?]+")
 _WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
