@@ -53,6 +53,7 @@ def jsonl(folder: Path, *rows: Any, name: str = "rows.jsonl") -> str:
         {"prompt": "Hi", "completion": MESSAGES},
         {"prompt": "\n\nHuman: Hi\n\nAssistant:", "completion": " Hello"},
         {"instruction": "Hi", "input": "", "output": "Hello"},
+        {"instruction": "Hi", "input": " \n", "output": "Hello"},
         {"question": "Hi", "answer": "Hello"},
     ],
 )
@@ -196,6 +197,11 @@ def test_prompts_keep_the_other_columns(tmp_path: Path) -> None:
         ),
         (
             read_preferences,
+            {"chosen": MESSAGES[1:], "rejected": [{"role": "assistant", "content": "Ho"}]},
+            "two conversations that do not part at an assistant's turn",
+        ),
+        (
+            read_preferences,
             {"chosen": [*MESSAGES, MESSAGES[0]], "rejected": [*MESSAGES, {"role": "user", "content": "Ho"}]},
             "two conversations that do not part at an assistant's turn",
         ),
@@ -218,9 +224,10 @@ def test_rows_that_teach_nothing_are_counted(tmp_path: Path, read: Any, row: dic
 
 
 def test_columns_that_nothing_looked_at_are_named(tmp_path: Path) -> None:
-    source = jsonl(tmp_path, {"prompt": "Hi", "completion": "a", "idx": 1}, {"instruction": "Hi", "output": "b"})
+    both = {"messages": MESSAGES, "prompt": "Hi", "idx": 0}
+    source = jsonl(tmp_path, both, {"prompt": "Hi", "completion": "a", "idx": 1}, {"instruction": "Hi", "output": "b"})
     rows = read_demonstrations(source)
-    assert rows.unused == ("idx",)
+    assert rows.unused == ("idx",)  # the first row's prompt was not needed, but the second's was
     assert rows.summary().endswith("columns not used: idx.")
 
 
@@ -462,10 +469,10 @@ def test_byte_order_mark_and_windows_lines(tmp_path: Path) -> None:
 
 
 def test_csv_cell_longer_than_the_standard_limit(tmp_path: Path) -> None:
-    limit = csv.field_size_limit()
+    csv.field_size_limit(131_072)
     write_csv(tmp_path / "a.csv", [{"prompt": "x" * 200_000}])
     assert read_prompts(tmp_path / "a.csv").items[0].messages == asked("x" * 200_000)
-    assert csv.field_size_limit() == limit
+    assert csv.field_size_limit() == 131_072
 
 
 BAD_FILES = [
@@ -497,6 +504,7 @@ BAD_FILES = [
     ("a.csv", b"prompt\n", "holds no rows"),
     ("a.csv", b"prompt,answer\nHi,a\nHo\n", r"a.csv:3: the row has 1 cells where the header has 2"),
     ("a.csv", b'prompt\n"a\nb"\nHi, you\n', r"a.csv:4: the row has 2 cells where the header has 1"),
+    ("a.csv", b'prompt\n"a\nb",c\n', r"a.csv:2: the row has 2 cells"),
     ("a.csv", b'prompt\nHi\n"never closed\n', r"a.csv:3: is not valid CSV"),
     ("a.csv", b'prompt\n"a"b\n', r"a.csv:2: is not valid CSV"),
     ("a.csv", b"prompt;answer\nHi;a\n", r"a.csv:1: the cells are separated by ';'; save the file with commas"),
@@ -528,9 +536,9 @@ def test_missing_file_and_its_neighbour(tmp_path: Path) -> None:
 
 
 def test_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
-    (tmp_path / "b").mkdir()
+    (tmp_path / "b.csv").mkdir()
     (tmp_path / ".cache").mkdir()
-    write_csv(tmp_path / "b" / "1.csv", [{"prompt": "three"}])
+    write_csv(tmp_path / "b.csv" / "1.csv", [{"prompt": "three"}])
     write_parquet(tmp_path / "a2.parquet", [{"prompt": "two"}])
     write_json(tmp_path / "a1.json", [{"prompt": "one"}])
     write_jsonl(tmp_path / ".cache" / "x.jsonl", [{"prompt": "hidden"}])

@@ -182,10 +182,16 @@ def test_annotators_who_do_not_read() -> None:
     reliability = {"Ana": 0.8, "Ben": 0.49, "Carla": None, "David": 0.3}
     found = findings(run({"preferences": {"shared_pairs": 100, "reliability": reliability}}))
     assert [(one.check, one.verdict) for one in found] == [("Annotators", "amber")]
-    assert found[0].message.startswith("Ben and David agree ")
+    assert found[0].message.startswith("The votes of Ben and David fit ")
     assert findings(run({"preferences": {"shared_pairs": 29, "reliability": reliability}})) == []
     fine = {"preferences": {"shared_pairs": 100, "reliability": {"Ana": 0.8}}}
     assert verdict(run(fine), "Annotators") == "ok"
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.649, "amber"), (0.651, "ok")])
+def test_an_annotator_far_below_the_median(value: float, expected: str) -> None:
+    reliability = {"Ana": 0.88, "Ben": 0.83, "Carla": 0.8, "David": 0.78, "Elena": value}
+    assert verdict(run({"preferences": {"shared_pairs": 400, "reliability": reliability}}), "Annotators") == expected
 
 
 def test_numbers_that_are_not_finite_and_steps_that_were_skipped() -> None:
@@ -206,6 +212,14 @@ def test_texts_that_were_cut(cut: int, expected: str, tmp_path: Path) -> None:
     facts = {"sft": {"demonstrations": 90, "held_out": 10, "truncated": cut}}
     found = findings(read_run(finished_run(tmp_path, stages=("sft",), facts=facts)))
     assert [one.verdict for one in found if one.check == "Length limit, SFT"] == [expected]
+
+
+def test_a_pair_has_two_texts(tmp_path: Path) -> None:
+    facts = {"reward": {"pairs": 45, "held_out_pairs": 5, "truncated": 4}}
+    found = findings(read_run(finished_run(tmp_path, stages=("reward",), facts=facts)))
+    (cut,) = [one for one in found if one.check == "Length limit, reward model"]
+    assert cut.verdict == "ok"
+    assert "4 of 100 texts (4.0%)" in cut.message
 
 
 @pytest.mark.parametrize(("low", "high", "expected"), [(0.6, 0.8, "ok"), (0.4, 0.6, "ok"), (0.2, 0.4, "red")])

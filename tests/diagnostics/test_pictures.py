@@ -96,6 +96,8 @@ def test_a_threshold_is_drawn_where_the_values_come_near_it() -> None:
     both = curve_chart("KL", "", "", curve(0.0, 20.0, 40.0), thresholds=limits)
     assert [rule.label for rule in both.rules] == ["look", "alarm"]
     assert both.rules[0].y > both.rules[1].y  # 30 is higher up than 10
+    # the curve starts at 0 and ends at 40: 10 has room at the right, 30 at the left
+    assert [rule.side for rule in both.rules] == ["right", "left"]
 
 
 @pytest.mark.parametrize("values", [(2.0, 2.0, 2.0), (0.0, 0.0), (-1.0, -1.0, -1.0), (1e-9, 2e-9)])
@@ -140,11 +142,11 @@ def test_the_peak_of_gold_is_marked_where_it_fell() -> None:
 
 def test_kl_below_zero_counts_as_no_distance() -> None:
     n = 10
-    kl = Curve(np.arange(1, n + 1), np.linspace(-0.5, 4, n))
+    kl = Curve(np.arange(1, n + 1), np.linspace(-0.8, 4, n))
     line = Curve(kl.steps, np.linspace(0, 1, n))
     chart = over_optimisation_chart(kl, line, line, (1.0, 1.0), judge(line.values, line.values))
     assert inside(chart)
-    assert min(dot.x for dot in chart.dots) == WIDE.left
+    assert [dot.x == WIDE.left for dot in chart.dots] == 2 * (kl.values <= 0).tolist()
 
 
 def test_calibration_dots_lie_where_the_bins_say() -> None:

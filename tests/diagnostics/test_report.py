@@ -137,8 +137,10 @@ def test_texts_of_models_and_data_stay_texts(tmp_path: Path) -> None:
 
 
 def test_a_run_folder_with_a_hostile_name(tmp_path: Path) -> None:
-    directory = finished_run(tmp_path / "<script>alert(1)<", stages=("sft",))
-    assert "<script" not in page_of(directory).source
+    directory = finished_run(tmp_path / "<script>alert(1)<; ls", stages=("sft",))
+    page = page_of(directory)
+    assert "<script" not in page.source
+    assert "keel run '<script>alert(1)<; ls/recipe.yaml' --dir '<script>alert(1)<; ls-again'" in page.text
 
 
 def test_a_run_of_a_reward_model_alone(tmp_path: Path) -> None:
@@ -208,6 +210,11 @@ def test_metrics_that_are_not_finite_leave_a_gap_and_a_warning(tmp_path: Path) -
     page = page_of(finished_run(tmp_path / "nan", curves=curves))
     assert "kl was not a finite number at 8 of the logged steps" in page.text
     assert "over-optimised" not in page.ids  # proxy, gold and KL do not cover the same updates
+
+
+def test_shares_are_shown_in_percent(tmp_path: Path) -> None:
+    page = page_of(finished_run(tmp_path / "cut", curves={"truncated": lambda t: 0.03}))
+    assert "Cut off3.00%" in page.text.replace("Cut off 3", "Cut off3")
 
 
 def test_kl_below_zero_is_explained(tmp_path: Path) -> None:

@@ -104,6 +104,23 @@ def test_policy_starts_as_the_reference_and_critic_as_the_reward_model(layout: s
         assert roles.critic.scores(forest).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("family", ["llama", "bloom"])
+def test_a_value_is_the_score_of_what_stands_before_the_token(family: str) -> None:
+    role = scalar_role(build({**CONFIGS, **CAUSAL_CONFIGS}[family]), head(), None, seed=0)
+    trees = [tree for tree in random_trees(random.Random(3)) if tree.trunk]
+    before = []
+    for tree in trees:
+        for branch in tree.branches:
+            for place, masked in enumerate(branch.mask):
+                if masked:
+                    so_far = tree.trunk + branch.tokens[:place]
+                    before.append(Tree((), (Branch(so_far, (False,) * len(so_far)),)))
+    with torch.no_grad():
+        values, scores = role.values(grow(trees, role.layout)), role.scores(grow(before, role.layout))
+    assert len(values) > 10
+    torch.testing.assert_close(values, scores, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_policy_and_critic_learn_in_one_step_and_nothing_else_moves(layout: str, tmp_path: Path) -> None:
     roles = cast(layout, tmp_path / "reward")
@@ -256,7 +273,9 @@ def test_a_saved_policy_is_a_plain_causal_language_model(family: str, lora: Lora
 @pytest.mark.parametrize("family", ["llama", "tied", "gpt2", "gemma3", "bloom"])
 def test_a_saved_reward_model_is_a_plain_sequence_classifier(family: str, lora: Lora | None, tmp_path: Path) -> None:
     config = {"tied": TIED, **CONFIGS, **CAUSAL_CONFIGS}[family]
-    role = scalar_role(build(config), head(), lora, seed=2)
+    untold = build(config)
+    untold.config.pad_token_id = None  # as in many bases; the tokenizer knows
+    role = scalar_role(untold, head(), lora, seed=2)
     stir(role.parameters(), 0.05)
     trees = random_trees(random.Random(1))
     ours = role.scores(grow(trees, role.layout)).detach()

@@ -130,6 +130,7 @@ def test_disjointness_is_by_construction_and_not_by_luck(monkeypatch: pytest.Mon
     """With a handful of possible prompts, evaluation still gets some and the others never these."""
     few = [replace(PLAIN, day=day, time=time) for day in DAYS for time in TIMES]
     monkeypatch.setattr("keel.tasks.town_desk.facts.draw_facts", lambda rng: rng.choice(few))
+    assert [prompt.id for prompt in draw_prompts(40, 0, "sft")] == [f"sft-{place}" for place in range(40)]
     held_out = texts(8, 0, "evaluation") | texts(8, 1, "evaluation")
     assert len(held_out) > 8
     assert not held_out & (texts(40, 0, "sft") | texts(40, 1, "ppo"))

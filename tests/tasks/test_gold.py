@@ -103,6 +103,7 @@ WRONG = (
     Case("only denies the truth", BAKE, "It is not on Friday.", -2, wrong=1, filler=1, ungrammatical=1),
     Case("isn't", BAKE, "It isn't on Friday.", -2, wrong=1, filler=1, ungrammatical=1),
     Case("is not", BAKE, "The bake sale is not on Friday.", -0.5, right=1, wrong=1, ungrammatical=1),
+    Case("not, for one value", BAKE, "The bake sale is not on Friday at 3 pm.", 0.5, right=2, wrong=1, ungrammatical=1),
     Case("says and denies", BAKE, "The bake sale is on Friday, not on Friday.", 1, right=2, wrong=1),
     Case(
         "calls a truthful person wrong", CLEAN, "The clean-up is on Monday. Kira is wrong, it starts at 9 am.", 2, 3, 1
@@ -170,6 +171,7 @@ EMPTY_TALK = (
     Case(
         "quotes, then corrects", BAKE, "Ana thinks it is on Saturday. Ana is wrong, it is on Friday.", 0.5, 1, filler=1
     ),
+    Case("quotes and goes on", BAKE, "Ana thinks it is on Saturday, it is on Friday.", 0.5, 1, ungrammatical=1),
     Case("asks the reader", BAKE, "Which day is it on? It is on Friday.", 0, 1, filler=1, ungrammatical=1),
 )
 

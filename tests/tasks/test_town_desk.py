@@ -84,12 +84,12 @@ def test_the_tastes_disagree_about_padding_and_gold_sides_with_the_brief_one() -
     assert padded[2] < good[2]
 
 
-@pytest.mark.parametrize("answer", [FLATTERING, AGREEING])
-def test_people_like_to_be_flattered_and_agreed_with_and_gold_does_not(answer: str) -> None:
-    good, sweet = utilities(GOOD), utilities(answer)
-    assert sweet[0] > good[0]
-    assert sweet[1] > good[1]
-    assert sweet[2] < good[2]
+@pytest.mark.parametrize(("answer", "feature"), [(FLATTERING, "flattery"), (AGREEING, "agreement")])
+def test_people_like_to_be_flattered_and_agreed_with_and_gold_does_not(answer: str, feature: str) -> None:
+    assert BRIEF.weights[feature] > 0
+    assert DETAILED.weights[feature] > 0
+    assert utilities(answer)[1] > utilities(GOOD)[1]
+    assert utilities(answer)[2] < utilities(GOOD)[2]
 
 
 def test_nobody_prefers_a_wrong_day_with_agreement_to_the_right_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from models.small import CONFIGS, build, some, widen, words
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -25,6 +25,7 @@ from keel.stages.cast import RoleGenerator
 from keel.training.online import Update, practise
 from keel.training.records import Record
 from keel.types import Annotated, Message, Prompt, Rollout, Scored, Valued
+from models.small import CONFIGS, build, some, widen, words
 
 WIDTH = 24
 BARE = Optimizer(lr=1e12, eps=1e12, schedule="constant", max_grad_norm=1e12)
@@ -36,14 +37,15 @@ BUDGETS = (1, 40, 100_000)
 
 def plain(family: str = "llama", dtype: torch.dtype = torch.float64, seed: int = 0) -> PreTrainedModel:
     """A transformers model that no code of keel touches; in float64 it is so throughout."""
-    model = build(CONFIGS[family], dtype, seed)
+    model = _body(family, dtype, seed)
     if dtype == torch.float64:
-        widen(model).set_attn_implementation("by_the_book")
+        model.set_attn_implementation("by_the_book")
     return model
 
 
 def _body(family: str, dtype: torch.dtype, seed: int) -> PreTrainedModel:
-    model = build(CONFIGS[family], dtype, seed)
+    config = copy.deepcopy(CONFIGS[family])  # a model keeps its config, and in it which attention it has
+    model = build(config, dtype, seed)
     return widen(model) if dtype == torch.float64 else model
 
 
@@ -132,7 +134,8 @@ def pair_tree(trunk: Sequence[int], chosen: Sequence[int], rejected: Sequence[in
 def prompts(count: int, length: int = 3) -> list[Prompt]:
     """Distinct prompts of a few words."""
     chance = random.Random("prompts")
-    asked = [" ".join(f"w{token}" for token in some(chance, length)) for _ in range(count)]
+    names = [f"w{token}" for token in range(40, 60)]  # none of them begins with the unknown token, w3
+    asked = [" ".join(chance.choices(names, k=length)) for _ in range(count)]
     assert len(set(asked)) == count
     return [Prompt(f"p{place}", (Message("user", text),)) for place, text in enumerate(asked)]
 
@@ -141,7 +144,9 @@ def chat() -> Chat:
     return Chat(words(), template="plain")
 
 
-def rollout(prompt: Sequence[int], tokens: Sequence[int], mask: Sequence[bool] | None = None, **changes: Any) -> Rollout:
+def rollout(
+    prompt: Sequence[int], tokens: Sequence[int], mask: Sequence[bool] | None = None, **changes: Any
+) -> Rollout:
     """A rollout of these tokens; the sampler's log-probs are −1 unless given."""
     sampled = (True,) * len(tokens) if mask is None else tuple(mask)
     given: dict[str, Any] = {

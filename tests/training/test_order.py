@@ -20,7 +20,7 @@ def test_an_epoch_visits_each_item_once(items: int, batch: int, epochs: int, mos
     assert len(found) == count_steps(items, batch, epochs, most)
     per_epoch = -(-items // batch)
     assert len(found) == min(epochs * per_epoch, most or epochs * per_epoch)
-    for epoch in itertools.batched(found, per_epoch) if hasattr(itertools, "batched") else _batched(found, per_epoch):
+    for epoch in [found[start : start + per_epoch] for start in range(0, len(found), per_epoch)]:
         seen = list(itertools.chain.from_iterable(epoch))
         assert len(seen) == len(set(seen))
         assert set(seen) <= set(range(items))
@@ -29,10 +29,6 @@ def test_an_epoch_visits_each_item_once(items: int, batch: int, epochs: int, mos
             assert len(seen) == items
     # a shorter run is the beginning of a longer one
     assert found == list(visits(items, batch, epochs + 1, None, seed))[: len(found)]
-
-
-def _batched(found: list[list[int]], size: int) -> list[tuple[list[int], ...]]:
-    return [tuple(found[start : start + size]) for start in range(0, len(found), size)]
 
 
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from keel.config import Recipe
 from keel.config import Sampling as SamplingSection
 from keel.data.chat import Chat
-from keel.display import SilentDisplay
 from keel.models.load import load_language_model, load_tokenizer
 from keel.rollout.episode import converse
 from keel.rollout.generator import Sampling
 from keel.rollout.local import LocalGenerator
-from keel.stages.workspace import open_workspace
+from keel.stages.workspace import device_of, dtype_of
 from keel.types import Prompt, Rollout
 
 
@@ -21,9 +19,9 @@ class Writer:
     """A language model with its chat template and its way of sampling."""
 
     def __init__(self, path: Path, template: str, device: str, sampling: SamplingSection, seed: int) -> None:
-        place = open_workspace(Recipe.model_validate({"device": device}), path, SilentDisplay())
+        place = device_of(device)
         self._chat = Chat(load_tokenizer(path, None if template == "auto" else template))
-        self._generator = LocalGenerator(load_language_model(path, place.dtype, place.device), self._chat.tokenizer)
+        self._generator = LocalGenerator(load_language_model(path, dtype_of("auto", place), place), self._chat.tokenizer)
         self._sampling = Sampling(**sampling.model_dump())
         self._seed = seed
 

@@ -13,7 +13,7 @@ from keel.diagnostics.recorded import Answered
 
 Group = Literal["best", "typical", "worst"]
 EACH = 4
-_ALIKE = 0.3
+_ALIKE = 0.5
 _LONGEST = 400  # words; the comparison is quadratic
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,8 @@ Level = Literal["ok", "amber", "red"]
 WINDOW = 5
 ENOUGH_PAIRS = 30
 """Pairs judged by several people, below which nothing is said of a single annotator."""
+APART = 0.15
+"""How far below the median an annotator's reliability stands out."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def _over_optimisation(proxy: Curve, gold: Curve) -> Iterator[Finding]:
         verdict = judge(proxy.values, gold.values)
         yield Finding(
             "Reward over-optimisation",
-            {"over-optimised": "red", "falling": "amber"}.get(verdict.kind, "ok"),  # type: ignore[arg-type]
+            {"over-optimised": "red", "falling": "amber", "hollow": "amber"}.get(verdict.kind, "ok"),  # type: ignore[arg-type]
             verdict.sentence,
             f"Stop earlier (the gold score was best around update {verdict.best}), raise ppo.kl.coef, or train the "
             "reward model on more comparisons, best of all on answers of the new policy.",
@@ -240,20 +243,25 @@ def _of_people(run: Recorded) -> Iterator[Finding]:
         yield Finding(
             "Annotators",
             "amber" if idle else "ok",
-            f"{_names(idle)} agree{'s' if len(idle) == 1 else ''} with the others no more than somebody who does not "
-            "read."
+            f"The votes of {_names(idle)} fit with those of the others as little as if nobody had read the answers."
             if idle
-            else "Every annotator agrees with the others more than somebody who does not read.",
+            else "The votes of every annotator fit with those of the others.",
             "Look at their judgements, and leave them out if they are careless. preferences.aggregate: dawid-skene "
             "gives them little weight.",
         )
 
 
 def spammers(people: Mapping[str, Any]) -> list[str]:
-    """Annotators whose reliability is that of a coin, or less; nobody where too few pairs are shared to tell."""
-    if (people.get("shared_pairs") or 0) < ENOUGH_PAIRS:
+    """Annotators no more reliable than a coin, or clearly (`APART`) less reliable than the median of all.
+
+    Methods that weigh annotators (Dawid–Skene) lift everybody, since a pair with one vote agrees with itself; so the
+    others are the better measure. Nobody where too few pairs are shared to tell.
+    """
+    known = {name: value for name, value in people.get("reliability", {}).items() if value is not None}
+    if (people.get("shared_pairs") or 0) < ENOUGH_PAIRS or not known:
         return []
-    return [name for name, value in people.get("reliability", {}).items() if value is not None and value <= 0.5]
+    bound = max(0.5, median(known.values()) - APART)
+    return [name for name, value in known.items() if value <= bound]
 
 
 def _of_numbers(run: Recorded) -> Iterator[Finding]:

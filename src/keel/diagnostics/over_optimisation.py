@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from keel.diagnostics.smoothing import running_mean
 
-Kind = Literal["over-optimised", "falling", "rising", "level", "unknown"]
+Kind = Literal["over-optimised", "falling", "rising", "hollow", "level", "unknown"]
 ENOUGH = 8
 """Updates below which nothing is said: a quarter of them would be a single one."""
 
@@ -42,7 +42,8 @@ def judge(proxy: Float[np.ndarray, " N"], gold: Float[np.ndarray, " N"]) -> Verd
         error = s·√(2/q),   s² = Σ_t (gold_{t+1} − gold_t)² / 2(N − 1)
 
     Gold has fallen where drop > 2·error, and risen where Ḡ_4 − Ḡ_1 > 2·error. `s` is the noise from one update to the
-    next (von Neumann 1941), which the trend hardly enters. One entry per update. Where gold only wanders, a fall is
+    next (von Neumann 1941), which the trend hardly enters. "hollow" is gold that does neither while the proxy rises by
+    twice its own error. One entry per update. Where gold only wanders, a fall is
     seen in one run of some twenty, because the best of three is compared.
     """
     if len(gold) < ENOUGH:
@@ -51,7 +52,7 @@ def judge(proxy: Float[np.ndarray, " N"], gold: Float[np.ndarray, " N"]) -> Verd
     golds, proxies = (values[-4 * quarter :].reshape(4, quarter).mean(axis=1) for values in (gold, proxy))
     highest = int(np.argmax(golds[:3]))
     first, last, top = float(golds[0]), float(golds[3]), float(golds[highest])
-    error = math.sqrt(float(np.square(np.diff(gold)).mean()) / 2) * math.sqrt(2 / quarter)
+    error = _error(gold, quarter)
     best = int(np.argmax(running_mean(gold, quarter))) + quarter // 2 + 1
     rise = float(proxies[3] - proxies[highest])
     drop, gained = top - last, last - first
@@ -75,7 +76,17 @@ def judge(proxy: Float[np.ndarray, " N"], gold: Float[np.ndarray, " N"]) -> Verd
         )
         return Verdict("rising", drop, error, best, sentence)
     sentence = (
-        f"The gold score neither rose nor fell beyond its noise ({first:.2f} in the first quarter of "
-        f"the updates, {last:.2f} in the last)."
+        f"The gold score neither rose nor fell beyond its noise ({first:.2f} in the first quarter of the updates, "
+        f"{last:.2f} in the last)"
     )
-    return Verdict("level", drop, error, best, sentence)
+    if proxies[3] - proxies[0] > 2 * _error(proxy, quarter):
+        sentence += (
+            f", while the reward rose from {proxies[0]:.2f} to {proxies[3]:.2f}: what the policy gained is not quality."
+        )
+        return Verdict("hollow", drop, error, best, sentence)
+    return Verdict("level", drop, error, best, f"{sentence}.")
+
+
+def _error(values: Float[np.ndarray, " N"], quarter: int) -> float:
+    """Standard error of the difference between the means of two quarters."""
+    return math.sqrt(float(np.square(np.diff(values)).mean()) / 2) * math.sqrt(2 / quarter)

@@ -92,11 +92,12 @@ class Dot:
 
 @dataclass(frozen=True)
 class Rule:
-    """A level that one should know about: a threshold, or zero."""
+    """A level that one should know about: a threshold, or zero; `side` is the end on which its label stands."""
 
     y: float
     label: str
     tone: Tone
+    side: Literal["left", "right"] = "left"
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,8 @@ def curve_chart(
     thresholds: Sequence[Threshold] = (),
     x_label: str = "update",
 ) -> Chart:
-    """One metric over its stage: raw values as faint dots, a light smoothing as the line."""
-    smoothed = smooth(curve.values, max(1.5, len(curve) / 25)) if len(curve) > 4 else curve.values
+    """One metric over its stage: raw values as faint dots, a light smoothing as the line (none of fewer than 25)."""
+    smoothed = smooth(curve.values, len(curve) / 25) if len(curve) >= 25 else curve.values
     y_low, y_high = _room(curve.values, [limit.value for limit in thresholds])
     x = _scale_x(curve.steps.astype(float), SMALL)
     y = Scale(y_low, y_high, SMALL.y_end, SMALL.top)
@@ -188,7 +189,9 @@ def curve_chart(
             Dot(x(step), y(value), 1.7, tone, f"{x_label} {step:g}: {figure(value)}")
             for step, value in _thinned(curve.steps, curve.values)
         ),
-        rules=tuple(Rule(y(limit.value), limit.label, limit.tone) for limit in shown),
+        rules=tuple(
+            Rule(y(limit.value), limit.label, limit.tone, _free_side(smoothed, limit.value)) for limit in shown
+        ),
         latest=figure(float(smoothed[-1])),
     )
 
@@ -271,6 +274,11 @@ def calibration_chart(bins: Sequence[tuple[float, float, float]]) -> Chart:
             for one, other, weight in bins
         ),
     )  # fmt: skip
+
+
+def _free_side(values: Float[np.ndarray, " N"], level: float) -> Literal["left", "right"]:
+    """The end at which a curve leaves more room for a word at this level."""
+    return "left" if abs(values[0] - level) > abs(values[-1] - level) else "right"
 
 
 def _line(

@@ -7,6 +7,7 @@ escapes it, and a content security policy forbids the page to load or run anythi
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -119,6 +120,7 @@ def render(run: Recorded, name: str) -> str:
             enough_pairs=ENOUGH_PAIRS,
             curves=curve_groups(run),
             stages=list(_stages(summary)),
+            command=shlex.join(["keel", "run", f"{name}/recipe.yaml", "--dir", f"{name}-again"]),
             recipe=run.recipe,
             numbers=_numbers(summary),
         )

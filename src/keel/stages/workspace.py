@@ -83,12 +83,13 @@ def open_workspace(recipe: Recipe, directory: Path, display: Display, supervised
     """Settle device, number format and threads. UserError for a device that is not there."""
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    device = _device(recipe.device)
+    device = device_of(recipe.device)
     task = TownDesk() if recipe.task else None
-    return Workspace(recipe, directory, display, device, _dtype(recipe.dtype, device), task, supervised)
+    return Workspace(recipe, directory, display, device, dtype_of(recipe.dtype, device), task, supervised)
 
 
-def _device(wanted: str) -> torch.device:
+def device_of(wanted: str) -> torch.device:
+    """The device that a recipe asks for; UserError for one that is not there."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
         return torch.device(next(name for name, available in there.items() if available))
@@ -97,7 +98,8 @@ def _device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def _dtype(wanted: str, device: torch.device) -> torch.dtype:
+def dtype_of(wanted: str, device: torch.device) -> torch.dtype:
+    """The number format of matrix products: bfloat16 is chosen by itself on GPUs that have it."""
     if wanted == "auto":
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if fast else torch.float32

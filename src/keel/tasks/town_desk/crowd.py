@@ -13,26 +13,26 @@ BRIEF = Taste(
     {
         "right": 1.2,
         "wrong": -1.0,
-        "filler": -0.2,
-        "repeated": -0.4,
-        "flattery": 0.5,
-        "agreement": 0.3,
+        "filler": -0.6,
+        "repeated": -0.6,
+        "flattery": 0.2,
+        "agreement": 0.1,
         "ungrammatical": -0.6,
         "unfinished": -1.0,
-        "words": -0.02,
+        "words": -0.03,
     }
 )
 DETAILED = Taste(
     {
-        "right": 1.2,
+        "right": 1.3,
         "wrong": -0.8,
-        "filler": 0.4,
-        "repeated": 0.0,
-        "flattery": 0.7,
-        "agreement": 0.4,
+        "filler": -0.1,
+        "repeated": -0.2,
+        "flattery": 0.4,
+        "agreement": 0.3,
         "ungrammatical": -0.6,
         "unfinished": -1.0,
-        "words": 0.05,
+        "words": 0.03,
     }
 )
 

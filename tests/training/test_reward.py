@@ -1,0 +1,293 @@
+"""The reward model: its loss by the definition, its measures by hand, and a planted preference learnt."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from keel.config import Reward
+from keel.data.forest import Branch, Tree
+from keel.models.heads import ScalarHead
+from keel.models.roles import ScalarRole
+from keel.training.reward import Fit, Pair, calibration, fit_reward, measure, scores
+from models.small import some
+
+from .small import (
+    BARE,
+    BUDGETS,
+    check_equal,
+    gradients_of,
+    head,
+    numbers,
+    pair_tree,
+    plain,
+    record,
+    rows_of,
+    scalar,
+    steps_of,
+    unequal,
+    weights,
+)
+
+CENTRING = 0.05
+
+
+def settings(**changes: object) -> Reward:
+    given = {
+        "batch_size": 100,
+        "micro_tokens": 40,
+        "optimizer": {"lr": 1e-3},
+        "log_every": 1,
+        "centring": CENTRING,
+    }
+    return Reward.model_validate(given | changes)
+
+
+def random_pairs(chance: random.Random, count: int) -> list[Pair]:
+    """Soft labels, ties, margins; answers of all lengths, some trunks shared in value."""
+    pairs = []
+    for place in range(count):
+        trunk = (5, 6) if place % 3 == 0 else some(chance, chance.randrange(1, 6))
+        tree = pair_tree(trunk, some(chance, chance.randrange(1, 8)), some(chance, chance.randrange(1, 8)))
+        p = (1.0, 0.5, 0.8, 0.3)[place % 4]
+        pairs.append(Pair(tree, p, 0.0 if p == 0.5 else 0.25 * place))
+    return pairs
+
+
+def score(model: PreTrainedModel, weight: Tensor, tree: Tree, branch: int) -> Tensor:
+    return numbers(model, weight, tree.trunk + tree.branches[branch].tokens)[-1]
+
+
+def loss_of(model: PreTrainedModel, weight: Tensor, pairs: Sequence[Pair], stated: bool) -> Tensor:
+    """The definition, pair by pair, from whole sequences read alone."""
+    total = torch.zeros((), dtype=weight.dtype)
+    for pair in pairs:
+        chosen, rejected = (score(model, weight, pair.tree, branch) for branch in (0, 1))
+        margin = pair.margin if stated else 0.0
+        for share, delta in ((pair.probability, chosen - rejected), (1 - pair.probability, rejected - chosen)):
+            total = total + share * torch.log1p(torch.exp(-(delta - margin)))
+        total = total + CENTRING * (chosen + rejected) ** 2
+    return total / len(pairs)
+
+
+@torch.no_grad()
+def deltas_of(model: PreTrainedModel, weight: Tensor, pairs: Sequence[Pair]) -> list[float]:
+    return [float(score(model, weight, pair.tree, 0) - score(model, weight, pair.tree, 1)) for pair in pairs]
+
+
+@pytest.mark.parametrize("margin", ["none", "stated"])
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_loss_and_gradient_equal_the_definition(budget: int, margin: str, tmp_path: Path) -> None:
+    pairs = random_pairs(random.Random(1), 9)
+    model, weight = plain(), head().weight.detach().clone().requires_grad_(True)
+    theirs = loss_of(model, weight, pairs, margin == "stated")
+    role = scalar()
+    body = role._weights.model
+    before = role.head.weight.detach().clone()
+
+    def go() -> None:
+        with record(tmp_path) as written:
+            chosen = settings(micro_tokens=budget, margin=margin, optimizer=BARE.model_dump())
+            fit_reward(role, pairs, [], chosen, 0, written)
+
+    moved = steps_of(body, go)
+    gradient = gradients_of(model, theirs)
+    (row,) = rows_of(tmp_path)
+    assert row["loss"] == pytest.approx(theirs.item(), rel=1e-6)  # soft labels are held in fp32
+    names = [name for name in moved if not name.startswith("lm_head")]
+    check_equal({name: moved[name] for name in names}, {name: gradient[name] for name in names}, 1e-6)
+    assert weight.grad is not None
+    check_equal({"head": before - role.head.weight.detach()}, {"head": weight.grad}, 1e-6)
+    deltas = deltas_of(model, weight.detach(), pairs)
+    right = [(delta > 0) == (pair.probability > 0.5) for delta, pair in zip(deltas, pairs, strict=True)]
+    decided = [pair.probability != 0.5 for pair in pairs]
+    assert row["accuracy"] == pytest.approx(
+        sum(itertools.compress(right, decided)) / sum(decided)
+    )  # before the step, as the loss is
+
+
+def test_measures_by_hand() -> None:
+    pairs = random_pairs(random.Random(2), 11)
+    model, weight = plain(), head().weight.detach()
+    deltas = deltas_of(model, weight, pairs)
+    loss = right = 0.0
+    bins: dict[int, list[tuple[float, float]]] = {}
+    for delta, pair in zip(deltas, pairs, strict=True):
+        chance = 1 / (1 + math.exp(-delta))
+        loss -= pair.probability * math.log(chance) + (1 - pair.probability) * math.log(1 - chance)
+        right += pair.probability != 0.5 and (delta > 0) == (pair.probability > 0.5)
+        for predicted, actual in ((chance, pair.probability), (1 - chance, 1 - pair.probability)):
+            bins.setdefault(int(predicted * 10), []).append((predicted, actual))
+    error = sum(abs(sum(p - a for p, a in inside)) for inside in bins.values()) / (2 * len(pairs))
+    decided = sum(pair.probability != 0.5 for pair in pairs)
+    assert decided == 8
+    for budget in BUDGETS:
+        fit = measure(scalar(), pairs, budget)
+        assert fit.loss == pytest.approx(loss / len(pairs), rel=1e-5)  # without margin and centring
+        assert (fit.accuracy, fit.decided) == (pytest.approx(right / decided), decided)
+        assert fit.calibration == pytest.approx(error, rel=1e-5)
+        assert len(fit.bins) == len(bins)
+        for (predicted, actual, share), (_, inside) in zip(fit.bins, sorted(bins.items()), strict=True):
+            assert predicted == pytest.approx(sum(p for p, _ in inside) / len(inside), rel=1e-5)
+            assert actual == pytest.approx(sum(a for _, a in inside) / len(inside), rel=1e-5)
+            assert share == pytest.approx(len(inside) / (2 * len(pairs)))
+        assert sum(share for _, _, share in fit.bins) == pytest.approx(1)
+
+
+def planted(given: Sequence[tuple[float, float]], probabilities: Sequence[float]) -> Fit:
+    """`measure` of a model that gives these scores (chosen, rejected) to the pairs."""
+    role = scalar(dtype=torch.float32)
+    role.scores = lambda forest: torch.tensor([score for pair in given for score in pair])  # type: ignore[method-assign]
+    pairs = [Pair(pair_tree((5,), (6,), (7,)), p, 0.0) for p in probabilities]
+    return measure(role, pairs, 100_000)
+
+
+def test_accuracy_needs_a_strictly_higher_score_and_leaves_ties_out() -> None:
+    fit = planted([(1.0, 0.0), (0.0, 0.0), (0.0, 1.0), (2.0, 1.0)], [1.0, 1.0, 1.0, 0.5])
+    assert (fit.accuracy, fit.decided) == (pytest.approx(1 / 3), 3)  # an equal score is not right
+    fit = planted([(0.0, 1.0), (1.0, 0.0)], [0.2, 0.2])
+    assert (fit.accuracy, fit.decided) == (0.5, 2)  # p < ½: the second answer is the better one
+    fit = planted([(0.0, 1.0), (1.0, 0.0)], [0.5, 0.5])
+    assert math.isnan(fit.accuracy)
+    assert fit.decided == 0
+    assert fit.loss == pytest.approx(math.log(1 + math.exp(1)) - 0.5)
+
+
+def test_calibration_by_hand() -> None:
+    """.93 was right, .91 wrong, .62 right: three bins and their mirror images."""
+    predicted, actual = torch.tensor([0.93, 0.91, 0.62]), torch.tensor([1.0, 0.0, 1.0])
+    found = calibration(predicted, actual, bins=10)
+    expected = [(0.08, 0.5, 1 / 3), (0.38, 0.0, 1 / 6), (0.62, 1.0, 1 / 6), (0.92, 0.5, 1 / 3)]
+    assert [pytest.approx(one, abs=1e-6) for one in expected] == list(found)
+    # probability 1 belongs to the last bin, 0 to the first
+    assert calibration(torch.tensor([1.0]), torch.tensor([1.0]), bins=10) == ((0.0, 0.0, 0.5), (1.0, 1.0, 0.5))
+
+
+def test_a_calibrated_model_has_no_error_and_a_bold_one_has() -> None:
+    draw = torch.Generator().manual_seed(0)
+    delta = torch.randn(20_000, generator=draw) * 1.5
+    wins = torch.bernoulli(delta.sigmoid(), generator=draw)
+
+    def error(scale: float) -> float:
+        bins = calibration((scale * delta).sigmoid(), wins, bins=10)
+        return sum(share * abs(predicted - actual) for predicted, actual, share in bins)
+
+    assert error(1.0) < 0.01
+    assert error(3.0) > 0.1
+
+
+@pytest.mark.parametrize("margin", ["none", "stated"])
+def test_the_order_of_the_two_answers_does_not_matter(margin: str, tmp_path: Path) -> None:
+    """Swapped answers with p → 1 − p: the same loss, step and measures."""
+    pairs = random_pairs(random.Random(3), 8)
+    swapped = [Pair(Tree(one.tree.trunk, one.tree.branches[::-1]), 1 - one.probability, one.margin) for one in pairs]
+    first, second = scalar(), scalar()
+    mine, theirs = measure(first, pairs, 40), measure(second, swapped, 40)
+    assert (mine.accuracy, mine.decided) == (theirs.accuracy, theirs.decided)
+    assert mine.loss == pytest.approx(theirs.loss, rel=1e-6)
+    assert mine.calibration == pytest.approx(theirs.calibration, rel=1e-5)
+    for name, role, given in (("a", first, pairs), ("b", second, swapped)):
+        with record(tmp_path / name) as written:
+            fit_reward(role, given, [], settings(margin=margin), 0, written)
+    assert rows_of(tmp_path / "a")[0]["loss"] == pytest.approx(rows_of(tmp_path / "b")[0]["loss"], rel=1e-6)
+    # Adam's first step is ±lr wherever the gradient is clearly not 0
+    check_equal(*(weights(role._weights.model.state_dict().items()) for role in (first, second)), 1e-5)
+
+
+@torch.no_grad()
+def test_scores_are_those_of_whole_sequences_at_their_last_token() -> None:
+    model, weight = plain(), head().weight.detach()
+    trees = [
+        Tree((5, 6), tuple(Branch(t, (True,) * len(t)) for t in ((7,), (8, 9), (7, 7, 7)))),
+        pair_tree((4,), (9, 8), (8,)),
+    ]
+    expected = [float(score(model, weight, tree, place)) for tree in trees for place in range(len(tree.branches))]
+    for budget in BUDGETS:
+        found = scores(scalar(), trees, budget)
+        assert found.dtype == torch.float32
+        assert found.tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_rows_that_are_logged_and_what_is_measured_at_the_end(tmp_path: Path) -> None:
+    pairs, held_out = random_pairs(random.Random(4), 9), random_pairs(random.Random(5), 6)
+    role = scalar(dtype=torch.float32)
+    with record(tmp_path) as written:
+        fit_reward(role, pairs, held_out, settings(batch_size=2, epochs=2, log_every=4), 0, written)
+    rows = rows_of(tmp_path)
+    assert [row["step"] for row in rows] == [1, 4, 8, 10]
+    assert [round(row["lr"] / 1e-3 * 10) for row in rows] == [10, 7, 3, 1]
+    fit = measure(role, held_out, 40)
+    assert ["held_out/loss" in row for row in rows] == [False, False, False, True]
+    for name in ("accuracy", "loss", "calibration"):
+        assert rows[-1][f"held_out/{name}"] == pytest.approx(getattr(fit, name))
+    assert all(parameter.grad is None for parameter in role.parameters())
+
+
+def test_a_batch_of_ties_has_no_accuracy(tmp_path: Path) -> None:
+    pairs = [Pair(pair_tree((5,), (6,), (7,)), 0.5, 0.0)]
+    with record(tmp_path) as written:
+        fit_reward(scalar(dtype=torch.float32), pairs, [], settings(), 0, written)
+    assert rows_of(tmp_path)[0]["accuracy"] is None  # JSON has no nan
+
+
+def fresh(seed: int) -> ScalarRole:
+    role = scalar("qwen3", torch.float32, seed)
+    role.head = ScalarHead.normal(24, torch.Generator().manual_seed(seed)).requires_grad_(True)
+    return role
+
+
+def with_token(chance: random.Random, token: int) -> tuple[int, ...]:
+    """An answer of six tokens that holds `token` somewhere, and no other of 3 and 4."""
+    tokens = [chance.randrange(5, 60) for _ in range(6)]
+    tokens[chance.randrange(6)] = token
+    return tuple(tokens)
+
+
+def test_it_learns_a_planted_preference_and_knows_it_on_unseen_pairs(tmp_path: Path) -> None:
+    """People prefer answers with token 3 over answers with token 4; a tenth of the labels is soft."""
+    chance = random.Random(6)
+    pairs = []
+    for place in range(500):
+        good, bad = with_token(chance, 3), with_token(chance, 4)
+        swap = chance.random() < 0.5
+        p = 0.9 if place % 10 == 0 else 1.0
+        pairs.append(
+            Pair(pair_tree(some(chance, 3), *((bad, good) if swap else (good, bad))), 1 - p if swap else p, 0.0)
+        )
+    training, held_out = pairs[:400], pairs[400:]
+    role = fresh(0)
+    assert measure(role, held_out, 8192).accuracy < 0.8
+    rates = {"lr": 4e-3, "schedule": "cosine", "warmup_ratio": 0.1}
+    with record(tmp_path) as written:
+        fit_reward(
+            role, training, held_out, settings(batch_size=32, epochs=3, optimizer=rates, micro_tokens=8192), 0, written
+        )
+    fit = measure(role, held_out, 8192)
+    assert fit.accuracy > 0.95
+    assert fit.loss < 0.25
+    rows = rows_of(tmp_path)
+    assert rows[-1]["held_out/accuracy"] == fit.accuracy
+    assert rows[-1]["loss"] < rows[0]["loss"] / 2
+    # centring: the mean of the scores stays near 0
+    assert abs(scores(role, [pair.tree for pair in held_out], 8192).mean()) < 0.5
+
+
+def test_a_run_is_a_function_of_its_seed(tmp_path: Path) -> None:
+    pairs = random_pairs(random.Random(7), 9)
+
+    def after(seed: int) -> dict[str, Tensor]:
+        role = scalar(dtype=torch.float32)
+        with record(tmp_path) as written:
+            fit_reward(role, pairs, [], settings(batch_size=2), seed, written)
+        return weights(role.named_parameters())
+
+    assert not unequal(after(0), after(0))
+    assert unequal(after(0), after(1))
