@@ -148,6 +148,8 @@ def test_gold_that_falls_while_the_reward_rises() -> None:
     assert verdict(fallen, "Reward over-optimisation") == "red"
     healthy = run(reward=(3 * over).tolist(), reward__gold=(2 * over).tolist())
     assert verdict(healthy, "Reward over-optimisation") == "ok"
+    hollow = run(reward=(3 * over).tolist(), reward__gold=[1.0, 1.1] * (STEPS // 2))
+    assert verdict(hollow, "Reward over-optimisation") == "amber"
     both = run(reward=(-3 * over).tolist(), reward__gold=(-2 * over).tolist())
     assert verdict(both, "Reward over-optimisation") == "amber"
 

@@ -66,16 +66,17 @@ def test_the_optimum_is_the_known_answer() -> None:
     assert (tilted / tilted.sum()).tolist() == pytest.approx(OPTIMUM, abs=1e-5)
 
 
-@pytest.mark.parametrize("whiten", ["none"])
-def test_ppo_reaches_the_optimum(whiten: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("whiten", "bound"), [("none", 0.01), ("advantages", 0.03)])
+def test_ppo_reaches_the_optimum(whiten: str, bound: float, tmp_path: Path) -> None:
+    """Whitening makes noise as loud as signal where all advantages are 0, so it comes less near."""
     policy, reference, body = bandit(), bandit(), bandit()
     roles = separate(policy, reference, (body, ScalarHead.zero(16)), None, None, seed=0)
     chat = Chat(arms(), template="plain")
     settings = ppo(
-        updates=120, batch_size=512, samples_per_prompt=512, epochs=4, micro_tokens=8192, whiten=whiten,
-        sampling={"max_tokens": 1}, kl={"coef": BETA}, optimizer={"lr": 5e-3}, critic={"lr": 1e-2},
+        updates=50, batch_size=128, samples_per_prompt=128, epochs=4, micro_tokens=8192, whiten=whiten,
+        sampling={"max_tokens": 1, "temperature": 1.0}, kl={"coef": BETA}, optimizer={"lr": 1e-2}, critic={"lr": 2e-2},
     )  # fmt: skip
-    generator = RoleGenerator(roles.policy, LocalGenerator(roles.policy.select(), chat.tokenizer, batch=512))
+    generator = RoleGenerator(roles.policy, LocalGenerator(roles.policy.select(), chat.tokenizer))
     asked = [Prompt("p", (Message("user", f"w{PROMPT}"),))]
     assert chat.prompt(asked[0].messages) == (PROMPT,)
     with record(tmp_path) as written:
@@ -84,11 +85,11 @@ def test_ppo_reaches_the_optimum(whiten: str, tmp_path: Path) -> None:
         )
     found = distribution(policy)
     distance = 0.5 * sum(abs(p - q) for p, q in zip(found.tolist(), OPTIMUM, strict=True))
-    assert distance <= 0.03
+    assert distance <= bound
     assert 0.5 * (distribution(bandit()) - torch.tensor(OPTIMUM)).abs().sum() > 0.3  # it had a way to go
     assert distribution(reference).tolist() == distribution(bandit()).tolist()
-    # known: at π* KL = .484974 and E[r] = .748734
-    rows = rows_of(tmp_path)[-10:]
-    assert sum(row["kl"] for row in rows) / 10 == pytest.approx(0.485, abs=0.04)
-    assert sum(row["reward"] for row in rows) / 10 == pytest.approx(0.749, abs=0.03)
-    assert all(row["truncated"] < 1 for row in rows)  # EOS is an arm like the others
+    # at π* every arm's r − β·log(π*/π_ref) is β·log Z = .506247, so the last answers scatter no more, and V has it
+    last = rows_of(tmp_path)[-1]
+    assert last["objective"] == pytest.approx(0.506247, abs=bound)
+    assert last["value/mean"] == pytest.approx(0.506247, abs=bound)
+    assert last["truncated"] < 1  # EOS is an arm like the others

@@ -77,9 +77,10 @@ def _of_ppo(run: Recorded) -> Iterator[Finding]:
 def _over_optimisation(proxy: Curve, gold: Curve) -> Iterator[Finding]:
     if len(gold) and len(proxy) == len(gold):
         verdict = judge(proxy.values, gold.values)
+        levels: Mapping[str, Level] = {"over-optimised": "red", "falling": "amber", "hollow": "amber"}
         yield Finding(
             "Reward over-optimisation",
-            {"over-optimised": "red", "falling": "amber", "hollow": "amber"}.get(verdict.kind, "ok"),  # type: ignore[arg-type]
+            levels.get(verdict.kind, "ok"),
             verdict.sentence,
             f"Stop earlier (the gold score was best around update {verdict.best}), raise ppo.kl.coef, or train the "
             "reward model on more comparisons, best of all on answers of the new policy.",

@@ -43,8 +43,8 @@ def judge(proxy: Float[np.ndarray, " N"], gold: Float[np.ndarray, " N"]) -> Verd
 
     Gold has fallen where drop > 2·error, and risen where Ḡ_4 − Ḡ_1 > 2·error. `s` is the noise from one update to the
     next (von Neumann 1941), which the trend hardly enters. "hollow" is gold that does neither while the proxy rises by
-    twice its own error. One entry per update. Where gold only wanders, a fall is
-    seen in one run of some twenty, because the best of three is compared.
+    twice its own error. One entry per update. Where gold only wanders, a fall is seen in one run of some twenty,
+    because the best of three is compared.
     """
     if len(gold) < ENOUGH:
         return Verdict("unknown", 0.0, 0.0, 0, f"With fewer than {ENOUGH} updates there is nothing to say about it.")

@@ -31,6 +31,7 @@ def evaluation(space: Workspace) -> None:
         scores = {f"reward_{name}": rewards(space, said[name]) for name in MODELS if space.model("reward").is_dir()}
         if space.task is not None:
             scores |= {f"gold_{name}": gold(space, said[name]) for name in MODELS}
+            facts["gold_max"] = space.task.gold_max()
         judge = _judge(space)
         outcome = win_rate(scores[f"{judge}_ppo"], scores[f"{judge}_sft"], settings.confidence)
         facts |= {

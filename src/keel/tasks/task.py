@@ -32,5 +32,8 @@ class Task(Protocol):
     def gold(self, prompt: Conversation, answer: str) -> float:
         """The hidden quality of an answer, in points. Evaluation only: it never reaches the reward model."""
 
+    def gold_max(self) -> float:
+        """The best gold score there is, in points."""
+
     def crowd(self, count: int, spammers: int, noise: float) -> tuple[Annotator | Spammer, ...]:
         """Simulated annotators; `noise` scales their Bradley–Terry noise, 1 = as the task describes them."""

@@ -66,8 +66,7 @@ def credit(valued: Sequence[Valued], algorithm: Algorithm, coef: float) -> list[
 
 
 def _estimate(estimator: Estimator, logprobs: Tensor, reference: Tensor) -> Tensor:
-    flat = {"k1": k1, "k2": k2, "k3": k3}[estimator](logprobs.flatten(), reference.flatten())
-    return flat.view_as(logprobs)
+    return {"k1": k1, "k2": k2, "k3": k3}[estimator](logprobs, reference)
 
 
 def _pad(rows: Sequence[Sequence[float]]) -> Float[Tensor, "B T"]:

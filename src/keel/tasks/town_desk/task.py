@@ -10,7 +10,7 @@ from pathlib import Path
 from keel.preferences.simulate import Annotator, Spammer
 from keel.tasks.task import Part
 from keel.tasks.town_desk.crowd import crowd
-from keel.tasks.town_desk.facts import draw_prompts, parse
+from keel.tasks.town_desk.facts import SLOTS, draw_prompts, parse
 from keel.tasks.town_desk.gold import read
 from keel.tasks.town_desk.grammar import MIXED, write
 from keel.types import Conversation, Demonstration, Message, Prompt
@@ -44,6 +44,10 @@ class TownDesk:
     def gold(self, prompt: Conversation, answer: str) -> float:
         """The gold score, in points; at most 5."""
         return read(parse(prompt[-1].content), answer).gold
+
+    def gold_max(self) -> float:
+        """One point for each of the five slots."""
+        return float(len(SLOTS))
 
     def crowd(self, count: int, spammers: int, noise: float) -> tuple[Annotator | Spammer, ...]:
         """Readers of two tastes, and people who do not read."""
