@@ -72,7 +72,7 @@ def finished_run(
     `words` replaces texts of the first answer, `length_taste` is the correlation of reward and length."""
     rng = np.random.default_rng(seed)
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "recipe.yaml").write_text(
+    (directory / "resolved.yaml").write_text(
         f"task: town_desk\nseed: {seed}\nppo:\n  updates: {updates}\n", encoding="utf-8"
     )
     reports = {name: _facts(name) | dict((facts or {}).get(name, {})) for name in stages}

@@ -46,7 +46,7 @@ def test_every_section_is_there(page: Page) -> None:
         "1,900 demonstrations",
         "In 60 comparisons on prompts that no stage had seen",
         "no sign of over-optimisation",
-        "keel run harbour/recipe.yaml --dir harbour-again",
+        "keel run harbour/resolved.yaml --dir harbour-again",
         "task: town_desk seed: 0 ppo: updates: 40",
         "2.13.0",
         "Krippendorff’s α",
@@ -119,7 +119,7 @@ def test_texts_of_models_and_data_stay_texts(tmp_path: Path) -> None:
     words = dict.fromkeys(("prompt", "base", "sft", "ppo"), HOSTILE)
     facts = {"preferences": {"reliability": {HOSTILE: 0.3, "Ana": 0.9}}}
     directory = finished_run(tmp_path / "run", words=words, facts=facts, prompts=6)
-    (directory / "recipe.yaml").write_text(HOSTILE, encoding="utf-8")
+    (directory / "resolved.yaml").write_text(HOSTILE, encoding="utf-8")
     summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
     summary["versions"][HOSTILE] = HOSTILE
     (directory / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
@@ -140,7 +140,7 @@ def test_a_run_folder_with_a_hostile_name(tmp_path: Path) -> None:
     directory = finished_run(tmp_path / "<script>alert(1)<; ls", stages=("sft",))
     page = page_of(directory)
     assert "<script" not in page.source
-    assert "keel run '<script>alert(1)<; ls/recipe.yaml' --dir '<script>alert(1)<; ls-again'" in page.text
+    assert "keel run '<script>alert(1)<; ls/resolved.yaml' --dir '<script>alert(1)<; ls-again'" in page.text
 
 
 def test_a_run_of_a_reward_model_alone(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_a_report_is_replaced_whole(full: Path) -> None:
     ("missing", "sentence"),
     [
         ("summary.json", "is not the folder of a finished run"),
-        ("recipe.yaml", "recipe.yaml cannot be read"),
+        ("resolved.yaml", "resolved.yaml cannot be read"),
         ("sft/metrics.jsonl", "metrics.jsonl cannot be read"),
         ("ppo/rollouts.jsonl", "rollouts.jsonl cannot be read"),
         ("evaluation/answers.jsonl", "answers.jsonl cannot be read"),
@@ -283,7 +283,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, path: str, line: str, sentence:
 
 def test_text_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     directory = finished_run(tmp_path / "run", updates=10)
-    (directory / "recipe.yaml").write_bytes(b"task: \xff\xfe")
+    (directory / "resolved.yaml").write_bytes(b"task: \xff\xfe")
     with pytest.raises(UserError, match="it is not UTF-8 text"):
         write_report(directory)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 from typing import Any
 
@@ -120,6 +121,15 @@ def test_forests_are_packed_only_where_they_come_out_right(
     assert Backbone(build(config, dtype)).layout == "causal"
     if dtype == torch.float32:
         assert reason in caplog.text
+
+
+def test_the_probe_reaches_past_a_window(caplog: pytest.LogCaptureFixture) -> None:
+    config = copy.deepcopy(CONFIGS["gemma2"])
+    config.sliding_window = 20
+    model = build(config)
+    model.model.layers[0].self_attn.sliding_window = 40  # the layer says one thing, the library's mask does another
+    assert Backbone(model).layout == "causal"
+    assert "its numbers differ" in caplog.text
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

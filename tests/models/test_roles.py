@@ -354,6 +354,12 @@ def test_which_layers_get_adapters() -> None:
         adapters.add("policy", lora, 0)
         return {name.split(".")[-3] for name, _ in adapters.parameters("policy")}
 
+    base = build(CONFIGS["llama"])
+    adapters = Adapters(base)
+    adapters.add("policy", LORA, 0)
+    adapters.add("critic", LORA, 1)
+    for name, parameter in base.named_parameters():
+        assert parameter.requires_grad == (".policy." in name or ".critic." in name), name
     linear = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     assert targets(LORA, "llama") == linear
     assert targets(LORA, "gpt2") == {"c_attn", "c_proj", "c_fc"}

@@ -12,7 +12,7 @@ from keel.data.chat import Chat
 from keel.rollout.episode import Episode, converse, episode_seed
 from keel.rollout.generator import Completion, Request, Sampling
 from keel.rollout.local import LocalGenerator
-from keel.types import Message, Prompt
+from keel.types import Message, Prompt, StopReason
 
 
 @dataclass
@@ -23,7 +23,9 @@ class Parrot:
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         self.asked += requests
-        return [Completion((*r.prompt[:3], 1), (-0.5, -0.25, -1.0, -2.0), "eos") for r in requests]
+        stops: tuple[StopReason, ...] = ("eos", "stop", "length")
+        numbers = (-0.5, -0.25, -1.0, -2.0)
+        return [Completion((*r.prompt[:3], 1), numbers, stops[i % 3]) for i, r in enumerate(requests)]
 
 
 @pytest.fixture
@@ -47,7 +49,8 @@ def test_a_rollout_records_what_was_asked_and_what_was_sampled(chat: Chat) -> No
         assert rollout.mask == (True,) * 4
         assert rollout.logprobs == (-0.5, -0.25, -1.0, -2.0)
         assert rollout.text == chat.decode(rollout.prompt_tokens[:3])  # without the end-of-text token
-        assert (rollout.stop, rollout.version) == ("eos", 7)
+        assert rollout.version == 7
+    assert [rollout.stop for rollout in rollouts] == ["eos", "stop", "length", "eos"]
     assert rollouts[3].prompt.columns == {"n": 2}
 
 

@@ -111,7 +111,7 @@ def read_run(directory: Path) -> Recorded:
         if "evaluation" in stages
         else ()
     )
-    return Recorded(summary, _text(directory / "recipe.yaml"), metrics, _columns(attempts), answers)
+    return Recorded(summary, _text(directory / "resolved.yaml"), metrics, _columns(attempts), answers)
 
 
 def _rows(path: Path, read: Callable[[dict[str, Any]], Row]) -> Iterator[Row]:

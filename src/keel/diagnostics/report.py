@@ -120,7 +120,7 @@ def render(run: Recorded, name: str) -> str:
             enough_pairs=ENOUGH_PAIRS,
             curves=curve_groups(run),
             stages=list(_stages(summary)),
-            command=shlex.join(["keel", "run", f"{name}/recipe.yaml", "--dir", f"{name}-again"]),
+            command=shlex.join(["keel", "run", f"{name}/resolved.yaml", "--dir", f"{name}-again"]),
             recipe=run.recipe,
             numbers=_numbers(summary),
         )
