@@ -73,7 +73,7 @@ def test_ppo_reaches_the_optimum(whiten: str, bound: float, tmp_path: Path) -> N
     roles = separate(policy, reference, (body, ScalarHead.zero(16)), None, None, seed=0)
     chat = Chat(arms(), template="plain")
     settings = ppo(
-        updates=50, batch_size=128, samples_per_prompt=128, epochs=4, micro_tokens=8192, whiten=whiten,
+        updates=60, batch_size=64, samples_per_prompt=64, epochs=3, micro_tokens=8192, whiten=whiten,
         sampling={"max_tokens": 1, "temperature": 1.0}, kl={"coef": BETA}, optimizer={"lr": 1e-2}, critic={"lr": 2e-2},
     )  # fmt: skip
     generator = RoleGenerator(roles.policy, LocalGenerator(roles.policy.select(), chat.tokenizer))
