@@ -21,7 +21,8 @@ class Writer:
     def __init__(self, path: Path, template: str, device: str, sampling: SamplingSection, seed: int) -> None:
         place = device_of(device)
         self._chat = Chat(load_tokenizer(path, None if template == "auto" else template))
-        self._generator = LocalGenerator(load_language_model(path, dtype_of("auto", place), place), self._chat.tokenizer)
+        model = load_language_model(path, dtype_of("auto", place), place)
+        self._generator = LocalGenerator(model, self._chat.tokenizer)
         self._sampling = Sampling(**sampling.model_dump())
         self._seed = seed
 

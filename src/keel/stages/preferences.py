@@ -49,6 +49,8 @@ def collect_preferences(space: Workspace) -> list[Preference]:
         votes = collect(store.judgements())
         aggregate = aggregated(votes, recipe.preferences)
         preferences = to_preferences(store.items(), aggregate, recipe.preferences.ties, _STEP)
+        if not preferences:
+            raise UserError("no pair has a winner, so there is nothing to learn; set --preferences.ties keep")
         facts |= {"pairs": len(preferences), **findings(votes, aggregate, recipe.seed)}
     return preferences
 
@@ -116,7 +118,13 @@ def _judge(space: Workspace, store: PreferenceStore) -> None:
         raise UserError("there are no people to judge: give reward.data (pairs) or preferences.labels.data (verdicts)")
     prompts = _prompts(space)
     rollouts = answers(space, space.supervised, prompts, settings.sampling, settings.samples_per_prompt)
-    store.add_items(_pairs(rollouts, _name(space)))
+    items = _pairs(rollouts, _name(space))
+    if not items:
+        raise UserError(
+            "preferences.sampling: the answers to a prompt are all the same, so there is nothing to compare; raise "
+            "--preferences.sampling.temperature"
+        )
+    store.add_items(items)
     people = task.crowd(settings.annotators, settings.spammers, settings.noise)
     simulate(store, people, task.features, Overlap(settings.overlap, settings.votes), space.recipe.seed)
 

@@ -1,0 +1,215 @@
+"""What is wrong with a run is said in one sentence, and nothing is left half-written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import keel.pipeline
+from keel.config import Recipe
+from keel.display import SilentDisplay
+from keel.errors import UserError
+from keel.pipeline import run, run_stage
+
+from .small import language_model, lines, only, own_data, recipe, reward_model, rows
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> dict[str, str]:
+    return own_data(tmp_path / "data")
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return language_model(tmp_path / "base")
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keel.pipeline, "write_report", lambda directory: None)
+
+
+def refused(go: Callable[[], object]) -> str:
+    """The one sentence."""
+    with pytest.raises(UserError) as caught:
+        go()
+    sentence = str(caught.value)
+    assert sentence
+    assert "\n" not in sentence
+    return sentence
+
+
+def stage(name: Any, settings: Recipe, directory: Path) -> Callable[[], object]:
+    return lambda: run_stage(name, settings, directory, SilentDisplay())
+
+
+def test_a_recipe_without_data(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    settings = only("nothing", recipe(base, data))
+    directory = tmp_path / "run"
+    assert "sft.data, reward.data, preferences.labels.data or ppo.prompts" in refused(
+        lambda: run(settings, directory, SilentDisplay())
+    )
+    assert not directory.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("sft", "sft.data is missing: give demonstrations with --sft.data FILE"),
+        ("reward", "there are no people to judge: give reward.data (pairs) or preferences.labels.data (verdicts)"),
+        ("ppo", "ppo.prompts is missing: give prompts with --ppo.prompts FILE"),
+    ],
+)
+def test_a_stage_without_its_data(name: str, sentence: str, base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    assert refused(stage(name, only("nothing", recipe(base, data)), tmp_path / "run")) == sentence
+
+
+def test_a_data_file_that_is_not_there(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    settings = recipe(base, data, sft={"data": str(tmp_path / "nowhere.jsonl")})
+    assert "nowhere.jsonl" in refused(stage("sft", settings, tmp_path / "run"))
+
+
+def test_a_margin_below_0_names_its_line(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    content = lines(Path(data["reward"]))
+    content[2]["margin"] = -0.5
+    bad = rows(tmp_path / "bad.jsonl", content)
+    settings = recipe(base, data, reward={"data": bad, "margin": "stated"})
+    assert refused(stage("reward", only("reward", settings), tmp_path / "run")).startswith(
+        f"{bad}:3: 'margin' is below 0"
+    )
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_is_not_there(
+    device: str, base: Path, data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    directory = tmp_path / "run"
+    settings = recipe(base, data, device=device)
+    assert refused(lambda: run(settings, directory, SilentDisplay())) == (
+        f"device: this machine has no {device}; use --device auto or cpu"
+    )
+    assert not directory.exists()
+
+
+def test_a_folder_that_cannot_be_made(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for directory in (tmp_path / "file", tmp_path / "file" / "run"):
+        sentence = refused(lambda directory=directory: run(recipe(base, data), directory, SilentDisplay()))
+        assert sentence.startswith(f"{directory} cannot be made (")
+        assert sentence.endswith("); choose another folder with --dir")
+
+
+def test_a_folder_that_cannot_be_written(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    (directory / "resolved.yaml" / "in the way").mkdir(parents=True)
+    sentence = refused(lambda: run(recipe(base, data), directory, SilentDisplay()))
+    assert sentence.startswith(f"{directory / 'resolved.yaml'} cannot be written (")
+    assert [path.name for path in directory.iterdir()] == ["resolved.yaml"]  # and no draft
+
+
+def test_a_model_that_is_not_there(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    settings = recipe(tmp_path / "nowhere", data)
+    assert "nowhere" in refused(stage("sft", settings, tmp_path / "run"))
+
+
+def test_a_tokenizer_without_a_chat_template(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    settings = recipe(base, data, model={"template": "auto"})
+    assert "has no chat template; give template: plain" in refused(stage("sft", settings, tmp_path / "run"))
+    assert not (tmp_path / "run" / "sft").exists()
+
+
+def test_a_reward_model_that_is_not_there(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    settings = recipe(base, data)
+    expected = directory / "reward" / "model"
+    assert refused(stage("ppo", settings, directory)) == (
+        f"ppo.reward: there is no reward model in {expected}; train one first, or name one by its path"
+    )
+    given = recipe(base, data, ppo={"reward": [{"kind": "model", "path": str(tmp_path / "nowhere")}]})
+    assert "nowhere" in refused(stage("ppo", given, directory))
+    assert not (directory / "ppo").exists()
+
+
+def test_a_critic_from_a_reward_model_that_there_is_not(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "rewards.py"
+    path.write_text("def one(rollouts):\n    return [1.0 for _ in rollouts]\n", encoding="utf-8")
+    settings = recipe(base, data, ppo={"reward": [{"kind": "function", "path": f"{path}:one"}]})
+    sentence = refused(stage("ppo", settings, tmp_path / "run"))
+    assert sentence.startswith("ppo.critic.init: ")
+    assert sentence.endswith("set --ppo.critic.init zero")
+
+
+def test_an_adapter_of_another_base(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    """In the shared layout a reward model must be an adapter on the policy's very base."""
+    shared = {"tuning": "lora", "layout": "shared", "lora": {"rank": 2}}
+    foreign = reward_model(tmp_path / "foreign")
+    settings = recipe(base, data, model=shared, ppo={"reward": [{"kind": "model", "path": str(foreign)}]})
+    assert "train that role with LoRA first" in refused(stage("ppo", settings, tmp_path / "run"))
+
+
+def test_two_reward_functions_of_one_name(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    terms = []
+    for name in ("first.py", "second.py"):
+        (tmp_path / name).write_text("def good(rollouts):\n    return [1.0 for _ in rollouts]\n", encoding="utf-8")
+        terms.append({"kind": "function", "path": f"{tmp_path / name}:good"})
+    settings = recipe(base, data, ppo={"reward": terms, "critic": {"init": "zero"}})
+    assert refused(stage("ppo", settings, tmp_path / "run")) == (
+        "ppo.reward: two terms are called 'good'; give one of the functions another name"
+    )
+
+
+def test_a_reward_function_that_gives_no_number(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "rewards.py"
+    path.write_text("def bad(rollouts):\n    return [float('nan') for _ in rollouts]\n", encoding="utf-8")
+    terms = [{"kind": "function", "path": f"{path}:bad"}]
+    settings = recipe(base, data, ppo={"reward": terms, "critic": {"init": "zero"}})
+    assert "must return a finite number" in refused(stage("ppo", settings, tmp_path / "run"))
+    assert not (tmp_path / "run" / "ppo" / "model").exists()
+
+
+def test_evaluation_without_a_judge_is_refused_before_anything_is_trained(
+    base: Path, data: dict[str, str], tmp_path: Path
+) -> None:
+    settings = recipe(
+        base,
+        data,
+        reward={"data": None},
+        ppo={"reward": [{"kind": "function", "path": "rewards.py:one"}]},
+        evaluation={"prompts": data["prompts"]},
+    )
+    assert refused(lambda: run(settings, tmp_path / "run", SilentDisplay())).startswith(
+        "evaluation.prompts: this run has no reward model to judge the answers; give reward.data"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("sft", "no demonstration fits"), ("reward", "no pair fits"), ("ppo", "no prompt leaves room")]
+)
+def test_nothing_fits(name: str, said: str, base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    """max_length is 3, and so are the prompts."""
+    settings = recipe(base, data, model={"max_length": 3})
+    assert said in refused(stage(name, only(name, settings), tmp_path / "run"))
+
+
+def test_a_sampling_that_gives_one_answer_only_leaves_nothing_to_judge(tmp_path: Path) -> None:
+    """Greedy answers to one prompt are all the same."""
+    settings = Recipe.model_validate(
+        {"device": "cpu", "preferences": {"count": 2, "sampling": {"temperature": 0.0, "max_tokens": 4}}}
+    )
+    sentence = refused(stage("reward", settings, tmp_path / "run"))
+    assert "preferences.sampling" in sentence
+
+
+def test_verdicts_that_are_all_ties_and_dropped_leave_nothing_to_learn(
+    base: Path, data: dict[str, str], tmp_path: Path
+) -> None:
+    table = rows(tmp_path / "ties.jsonl", [{"prompt": "w40", "response1": "w41", "response2": "w42", "annotator1": 0}])
+    labels = {"data": table}
+    settings = recipe(base, data, reward={"data": None}, preferences={"labels": labels, "ties": "drop"})
+    assert refused(stage("reward", settings, tmp_path / "run")).endswith("set --preferences.ties keep")
