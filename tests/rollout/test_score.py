@@ -173,11 +173,11 @@ def test_a_weighted_sum_keeps_its_unweighted_parts() -> None:
 
 
 @pytest.mark.parametrize("stop", ["eos", "stop", "length"])
-def test_a_missing_end_of_text_replaces_the_score(stop: StopReason) -> None:
+def test_being_cut_off_replaces_the_score(stop: StopReason) -> None:
     each = rollout("a", text="xyz", stop=stop)
     (scored,) = MissingEos(FunctionReward("length", lengths), penalty=-1.5).score([each])
-    assert scored.reward == (3.0 if stop == "eos" else -1.5)
-    assert scored.parts == {"length": 3.0, "missing_eos": 0.0 if stop == "eos" else -4.5}
+    assert scored.reward == (-1.5 if stop == "length" else 3.0)
+    assert scored.parts == {"length": 3.0, "missing_eos": -4.5 if stop == "length" else 0.0}
     assert sum(scored.parts.values()) == scored.reward
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import keel.pipeline
 from keel.config import Recipe
@@ -193,6 +194,24 @@ def test_shared_layout(base: Path, data: dict[str, str], tmp_path: Path) -> None
     for row in kept[:2]:
         expected = plain_score(directory / "reward" / "model", f"{row['prompt']} {row['text']} <eos>")
         assert row["parts"]["learned"] == pytest.approx(expected, abs=2e-5)
+
+
+def test_bfloat16_is_for_products_alone(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    """The loops run, and what they leave behind is float32."""
+    directory = tmp_path / "run"
+    go(recipe(base, data, dtype="bfloat16"), directory)
+    for stage in ("sft", "reward", "ppo"):
+        state = load_file(directory / stage / "model" / "model.safetensors")
+        assert {tensor.dtype for tensor in state.values()} == {torch.float32}
+        assert all(torch.isfinite(tensor).all() for tensor in state.values())
+    rounded, exact = directory / "sft" / "metrics.jsonl", tmp_path / "exact"
+    run_stage("sft", only("sft", recipe(base, data)), exact, SilentDisplay())
+    first, second = lines(rounded)[0]["loss"], lines(exact / "sft" / "metrics.jsonl")[0]["loss"]
+    assert first == pytest.approx(second, rel=0.02)
+    assert first != second
+    row = lines(directory / "ppo" / "metrics.jsonl")[0]
+    assert 1e-9 < row["sampler_kl"] < 1e-3  # the sampler's products are float32
+    assert abs(row["kl"]) < 1e-3  # policy and reference round alike
 
 
 @pytest.mark.parametrize("layout", ["separate", "shared"])

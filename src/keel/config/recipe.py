@@ -131,9 +131,6 @@ class Reward(Supervised):
 
     optimizer: Optimizer = Optimizer(lr=9e-6)
 
-    loss: Literal["bradley-terry"] = "bradley-terry"
-    """−log σ(r_chosen − r_rejected), with soft labels where annotators differ."""
-
     margin: Literal["none", "stated"] = "none"
     """stated = the difference must exceed the stated strength of the preference. Llama 2 gained half a point by it."""
 
@@ -182,7 +179,8 @@ class Ppo(Section):
     then fixed."""
 
     missing_eos_score: float | None = -1.0
-    """Reward of an answer that was cut off, in place of its own; null = its own. Source: −1 in 2403.17031."""
+    """Reward of an answer that was cut off, in place of its own (the weighted sum, normalised); null = its own. Mind
+    that an unnormalised reward may lie below it, so that being cut off would pay. Source: −1 in 2403.17031."""
 
     gamma: Fraction = 1.0
     """Discount per token. Source: 1 in all PPO papers on language."""
@@ -299,6 +297,26 @@ class Recipe(Section):
                 self.model.layout == "shared" and self.model.tuning != "lora",
                 "{key}: shared puts adapters on one frozen base and needs model.tuning: lora",
                 "model.layout",
+            ),
+            (
+                self.task is not None and self.ppo.prompts is not None,
+                "{key}: a built-in task brings its own prompts; set task: null to use yours",
+                "ppo.prompts",
+            ),
+            (
+                self.task is not None and self.preferences.prompts is not None,
+                "{key}: a built-in task brings its own prompts; set task: null to use yours",
+                "preferences.prompts",
+            ),
+            (
+                self.task is not None and self.evaluation.prompts is not None,
+                "{key}: a built-in task brings its own prompts; set task: null to use yours",
+                "evaluation.prompts",
+            ),
+            (
+                self.ppo.critic.warmup_updates >= self.ppo.updates,
+                "{key} must be more than ppo.critic.warmup_updates, or the policy never learns",
+                "ppo.updates",
             ),
             (
                 self.task is None and self.evaluation.judge == "gold",

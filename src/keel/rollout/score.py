@@ -162,7 +162,9 @@ class WeightedSum:
 
 @dataclass(frozen=True)
 class MissingEos:
-    """An answer that does not end with the end-of-text token gets `penalty` in place of its score.
+    """An answer that was cut off at the token limit gets `penalty` in place of its score.
+
+    Departure from the source, which has no stop strings: an answer that ended at one of them has ended.
 
     The rule replaces the score, it does not subtract from it: "N+ implementation details" of TL;DR (2403.17031), where
     the penalty is −1. Part recorded: "missing_eos", by how much the rule changed the reward (0 where it did not act);
@@ -177,7 +179,7 @@ class MissingEos:
         return [self._replaced(scored) for scored in self.scorer.score(rollouts)]
 
     def _replaced(self, scored: Scored) -> Scored:
-        reward = scored.reward if scored.rollout.stop == "eos" else self.penalty
+        reward = self.penalty if scored.rollout.stop == "length" else scored.reward
         return Scored(scored.rollout, reward, {**scored.parts, "missing_eos": reward - scored.reward})
 
 

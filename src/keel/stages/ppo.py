@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from keel.config import RewardTerm
 from keel.data.chat import Chat, fitting
 from keel.data.formats import read_prompts
@@ -94,7 +96,7 @@ def _folder(space: Workspace, term: RewardTerm) -> Path:
 def _own_reward(space: Workspace, chat: Chat) -> Path | None:
     """The first reward model that reads the policy's own tokens; the critic may start from it."""
     for term in space.recipe.ppo.reward:
-        if term.kind == "model" and _same_tokens(chat, space.chat(_folder(space, term))):
+        if term.kind == "model" and _same_tokens(chat, load_tokenizer(_folder(space, term))):
             return _folder(space, term)
     if space.recipe.ppo.critic.init == "reward":
         raise UserError(
@@ -104,10 +106,10 @@ def _own_reward(space: Workspace, chat: Chat) -> Path | None:
     return None
 
 
-def _same_tokens(one: Chat, other: Chat) -> bool:
-    """Whether two tokenizers with their templates say the same of every text."""
-    a, b = one.tokenizer, other.tokenizer
-    return bool(a.get_vocab() == b.get_vocab() and a.chat_template == b.chat_template)
+def _same_tokens(chat: Chat, other: PreTrainedTokenizerBase) -> bool:
+    """Whether a reward model's tokenizer says the same of every text; without a template it takes the policy's."""
+    own = chat.tokenizer
+    return bool(own.get_vocab() == other.get_vocab() and other.chat_template in (None, own.chat_template))
 
 
 def _scorer(
@@ -150,7 +152,7 @@ def _learned(
     """A reward model with its normalisation, which is measured now and then stays."""
     folder, budget = _folder(space, term), space.recipe.ppo.micro_tokens
     role = frozen_reward(space, folder) if loaded is None else loaded
-    same = _same_tokens(chat, space.chat(folder))
+    same = _same_tokens(chat, load_tokenizer(folder))
     other = chat if same else _own_words(space, folder)
     reader: Reader = as_sampled if same else retold(other)
     raw = LearnedReward(role, reader, budget=budget)

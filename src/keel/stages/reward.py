@@ -19,11 +19,11 @@ def reward_modelling(space: Workspace, preferences: Sequence[Preference]) -> Non
     """Fit a reward model, on top of the supervised one, and write it down."""
     settings, seed = space.recipe.reward, space.recipe.seed
     chat = space.chat(space.supervised)
-    pairs = [Pair(tree, row.probability, row.margin) for row, tree in fitting(chat.preference, preferences)]
+    rows = preferences if settings.limit is None else preferences[: settings.limit]
+    pairs = [Pair(tree, row.probability, row.margin) for row, tree in fitting(chat.preference, rows)]
+    space.display.note(chat.truncation.summary())
     if not pairs:
         raise UserError(f"no pair fits into model.max_length {chat.max_length}; allow more tokens")
-    if settings.limit is not None:
-        pairs = pairs[: settings.limit]
     training, held_out = split(pairs, settings.held_out, seed, lambda pair: pair.tree.trunk)
     total = count_steps(len(training), settings.batch_size, settings.epochs, settings.max_steps)
     with space.stage("reward", total) as facts, Record(space.directory / "reward", space.display) as record:

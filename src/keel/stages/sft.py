@@ -24,6 +24,7 @@ def fine_tuning(space: Workspace) -> None:
     chat = space.chat(space.base)
     rows = demonstrations(space)
     trees = [tree for _, tree in fitting(lambda row: chat.demonstration(row.messages), rows)]
+    space.display.note(chat.truncation.summary())
     if not trees:
         raise UserError(f"no demonstration fits into model.max_length {chat.max_length}; allow more tokens")
     training, held_out = split(trees, settings.held_out, seed, lambda tree: tree.trunk)

@@ -89,11 +89,14 @@ def open_workspace(recipe: Recipe, directory: Path, display: Display, supervised
 
 
 def device_of(wanted: str) -> torch.device:
-    """The device that a recipe asks for; UserError for one that is not there."""
+    """The device that a recipe asks for; UserError for one that is not there.
+
+    "auto" takes no Apple GPU: the sampler draws in float64, which those do not have.
+    """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
-        return torch.device(next(name for name, available in there.items() if available))
-    if not there[wanted]:
+        return torch.device("cuda" if there["cuda"] else "cpu")
+    if not there.get(wanted, False):
         raise UserError(f"device: this machine has no {wanted}; use --device auto or cpu")
     return torch.device(wanted)
 
