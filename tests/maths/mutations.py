@@ -1,25 +1,6 @@
-"""One-line mistakes to make in `keel.maths`, each of which a test must notice; `mutate.py` makes them.
+"""One-line mistakes to make in `keel.maths`, each of which a test must notice; `tests/mutate.py maths` makes them."""
 
-A mutation with `same_because` changes no result, and must pass.
-"""
-
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """In `function` ("module.function"), the text `old`, which stands once in the module, becomes `new`."""
-
-    function: str
-    what: str
-    old: str
-    new: str
-    same_because: str = ""
-
-    @property
-    def module(self) -> str:
-        return self.function.split(".")[0]
-
+from mutation import Mutation
 
 DEVIATION = "(x - mean).where(mask, 0)"
 MEAN = "x.where(mask, 0).sum() / count"
