@@ -147,12 +147,6 @@ MUTATIONS = [
     Mutation("credit.shaped_rewards", "KL of padding", "cost.where(mask, 0)", "cost"),
     Mutation(
         "credit.shaped_rewards",
-        "reads what is masked",
-        "logprobs.where(mask, 0), reference.where(mask, 0)",
-        "logprobs, reference",
-    ),
-    Mutation(
-        "credit.shaped_rewards",
         "score at the first token",
         "mask.shape[1] - 1 - mask.flip(1).int().argmax(1)",
         "mask.int().argmax(1)",
@@ -168,8 +162,8 @@ MUTATIONS = [
     Mutation(
         "credit._estimate",
         "π and π_ref swapped",
-        "(logprobs.flatten(), reference.flatten())",
-        "(reference.flatten(), logprobs.flatten())",
+        "[estimator](logprobs, reference)",
+        "[estimator](reference, logprobs)",
     ),
     Mutation("credit._estimate", "k2 for k3", '"k3": k3', '"k3": k2'),
     Mutation(

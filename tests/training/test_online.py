@@ -563,11 +563,27 @@ def test_an_update_keeps_its_rollouts_and_numbers(tmp_path: Path) -> None:
     assert len({one.scored.rollout.seed for update in updates for one in update.valued}) == 16
 
 
-def test_credit_of_an_update_is_over_all_of_it(tmp_path: Path) -> None:
-    """`return` and `value/explained_variance` of a row are those of `credit` over the kept rollouts, with its β."""
-    settings = ppo(updates=2, kl={"coef": 0.3})
+def test_credit_takes_the_price_of_the_update(tmp_path: Path) -> None:
+    """`return` of a row is that of `credit` over the kept rollouts, at the β that the controller had come to."""
+    kl = {"coef": 0.3, "controller": "adaptive", "target": 1e6, "horizon": 9}  # 8 answers: by 18 % a step
+    settings = ppo(updates=3, kl=kl, optimizer={"lr": 3e-3})
     updates = run_ppo(cast(dtype=torch.float32), settings, tmp_path)
-    for update, row in zip(updates, rows_of(tmp_path), strict=True):
-        samples = credit(update.valued, algorithm_of(settings), 0.3)
+    rows = rows_of(tmp_path)
+    assert rows[2]["kl_coef"] < 0.22
+    for update, row in zip(updates, rows, strict=True):
+        samples = credit(update.valued, algorithm_of(settings), row["kl_coef"])
         returns = [x for one in samples for x in one.returns]
         assert row["return"] == pytest.approx(sum(returns) / len(returns), rel=1e-5)
+    assert abs(rows[2]["kl"]) > 0.01  # so that β matters
+
+
+def test_the_reference_is_the_model_that_the_run_began_with(tmp_path: Path) -> None:
+    settings = ppo(updates=3, sampling={"temperature": 0.8}, optimizer={"lr": 3e-3})
+    last = run_ppo(cast(dtype=torch.float32), settings, tmp_path)[-1]
+    model = plain(dtype=torch.float32)
+    for one in last.valued:
+        asked = one.scored.rollout
+        with torch.no_grad():
+            before = read(model, asked.prompt_tokens + asked.tokens, 0.8)[len(asked.prompt_tokens) - 1 :]
+        assert one.reference_logprobs == pytest.approx(before.tolist(), abs=1e-5)
+        assert max(abs(a - b) for a, b in zip(one.logprobs, one.reference_logprobs, strict=True)) > 1e-3

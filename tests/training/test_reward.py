@@ -202,17 +202,16 @@ def test_the_order_of_the_two_answers_does_not_matter(margin: str, tmp_path: Pat
     check_equal(*(weights(role._weights.model.state_dict().items()) for role in (first, second)), 1e-5)
 
 
-@torch.no_grad()
 def test_scores_are_those_of_whole_sequences_at_their_last_token() -> None:
     model, weight = plain(), head().weight.detach()
-    trees = [
-        Tree((5, 6), tuple(Branch(t, (True,) * len(t)) for t in ((7,), (8, 9), (7, 7, 7)))),
-        pair_tree((4,), (9, 8), (8,)),
-    ]
-    expected = [float(score(model, weight, tree, place)) for tree in trees for place in range(len(tree.branches))]
+    three = tuple(Branch(tokens, (True,) * len(tokens)) for tokens in ((7,), (8, 9), (7, 7, 7)))
+    trees = [Tree((5, 6), three), pair_tree((4,), (9, 8), (8,))]
+    with torch.no_grad():
+        expected = [float(score(model, weight, tree, place)) for tree in trees for place in range(len(tree.branches))]
     for budget in BUDGETS:
         found = scores(scalar(), trees, budget)
         assert found.dtype == torch.float32
+        assert not found.requires_grad
         assert found.tolist() == pytest.approx(expected, rel=1e-6)
 
 

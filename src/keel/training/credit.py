@@ -34,7 +34,7 @@ def shaped_rewards(
     """
     if not bool(mask.any(1).all()):
         raise ValueError("a rollout without a sampled token cannot carry a reward")
-    cost = _estimate(estimator, logprobs.where(mask, 0), reference.where(mask, 0))
+    cost = _estimate(estimator, logprobs, reference)
     rewards = -coef * cost.where(mask, 0)
     last = mask.shape[1] - 1 - mask.flip(1).int().argmax(1)
     return rewards.index_put((torch.arange(len(scores)), last), scores, accumulate=True)
