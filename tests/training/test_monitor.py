@@ -53,6 +53,13 @@ def test_summary_by_hand() -> None:
     assert found["value/explained_variance"] == pytest.approx(explained_variance(samples))
 
 
+def test_truncated_counts_the_token_limit_and_nothing_else() -> None:
+    first, second = two()
+    third = replace(first, scored=replace(first.scored, rollout=replace(first.scored.rollout, stop="stop")))
+    update = [first, second, third]
+    assert summarise(update, credit(update, PPO, 0.2), Tally(), 0.2)["truncated"] == pytest.approx(1 / 3)
+
+
 def test_returns_in_the_summary_are_those_of_the_hand() -> None:
     """λ = γ = 1: returns are the rewards to come, .2 per nat and the score at the end."""
     samples = credit(two(), replace(PPO, credit=GAE(1.0, 1.0)), 0.2)
@@ -92,7 +99,7 @@ def test_tally_by_hand() -> None:
     advantages = torch.tensor([1.0, -1.0, 2.0, -1.0])
     for part in (slice(0, 3), slice(3, 4)):  # two micro-batches of unequal size: tokens count, not batches
         tally.read_policy(TokenLogprobs(logprobs[part], entropy[part]), old[part], advantages[part], (0.2, 0.2))
-    tally.step("policy", step(0.5, 2.0, 1e-3))
+    tally.step("policy", step(0.5, 2.0, 1e-3, 1))
     tally.step("policy", step(1.5, 4.0, 5e-4, 1))
     tally.step("value", step(3.0, 1.0, 1e-4))
     found = tally.metrics()
@@ -102,14 +109,17 @@ def test_tally_by_hand() -> None:
     assert found["policy/clip_fraction"] == 0.25
     assert found["policy/entropy"] == pytest.approx(0.75)
     assert (found["policy/loss"], found["policy/grad_norm"], found["policy/lr"]) == (1.0, 3.0, 5e-4)
-    assert found["policy/skipped"] == 1.0
+    assert found["policy/skipped"] == 2.0
     assert {name: found[f"value/{name}"] for name in ("loss", "grad_norm", "lr", "skipped")} == {
         "loss": 3.0, "grad_norm": 1.0, "lr": 1e-4, "skipped": 0.0
     }  # fmt: skip
     assert Tally().metrics() == {}
 
 
-@pytest.mark.parametrize(("advantage", "ratio", "clipped"), [(1, 1.3, 1), (1, 0.5, 0), (-1, 0.7, 1), (-1, 1.5, 0)])
+@pytest.mark.parametrize(
+    ("advantage", "ratio", "clipped"),
+    [(1, 1.3, 1), (1, 1.22, 0), (1, 0.5, 0), (-1, 0.7, 1), (-1, 0.78, 1), (-1, 1.5, 0)],
+)
 def test_clip_fraction_counts_the_direction_of_the_gain(advantage: float, ratio: float, clipped: float) -> None:
     tally = Tally()
     read = TokenLogprobs(torch.tensor([math.log(ratio)]), torch.zeros(1))
