@@ -13,7 +13,7 @@ from keel.errors import UserError
 from keel.preferences.aggregate import majority, mean, to_preferences
 from keel.preferences.agreement import measure
 from keel.preferences.dawid_skene import dawid_skene
-from keel.preferences.importing import PANDALM, Columns, Imported, import_labels
+from keel.preferences.importing import PANDALM, Columns, import_labels, read_labels
 from keel.preferences.judgement import Judgement, Votes, collect
 from keel.preferences.store import PreferenceStore
 
@@ -30,9 +30,11 @@ needs_ukp = pytest.mark.skipif(
 @needs_pandalm
 def test_pandalm_as_published(tmp_path: Path) -> None:
     with PreferenceStore.open(tmp_path / "preferences.db") as store:
-        assert import_labels(store, PANDALM_FILE, PANDALM) == Imported(999, 2997, 0)
+        labels = read_labels(PANDALM_FILE, PANDALM)
+        assert (len(labels.items), len(labels.judgements), labels.empty) == (999, 2997, 0)
+        import_labels(store, labels)
         items, judgements = store.items(), store.history()
-        import_labels(store, PANDALM_FILE, PANDALM)  # again changes nothing
+        import_labels(store, labels)  # again changes nothing
         assert store.history() == judgements
         assert store.annotators() == dict.fromkeys(PANDALM.annotators, "imported")
     votes = collect(judgements)
@@ -104,7 +106,9 @@ def test_generic_columns_from_csv(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     path.write_text('question,a,b,kim,lee\nWhy?,"Because,\nyes",No,left,\nHow?,Thus,So,same,right\n', encoding="utf-8")
     with PreferenceStore.open(tmp_path / "preferences.db") as store:
-        assert import_labels(store, path, COLUMNS) == Imported(2, 3, 1)
+        labels = read_labels(path, COLUMNS)
+        assert (len(labels.items), len(labels.judgements), labels.empty) == (2, 3, 1)
+        import_labels(store, labels)
         first, second = store.items()
         assert (first.id, first.prompt[0].role, first.prompt[0].content) == ("labels:1", "user", "Why?")
         assert [answer.messages[0].content for answer in first.answers] == ["Because,\nyes", "No"]
@@ -119,12 +123,11 @@ def test_generic_columns_from_csv(tmp_path: Path) -> None:
 def test_numbers_mean_the_same_in_every_format(tmp_path: Path) -> None:
     row = {"idx": 7, "instruction": "Say", "input": "", "response1": "x", "response2": True}
     (tmp_path / "n.jsonl").write_text(json.dumps(row | {"annotator1": 2.0, "annotator2": "1", "annotator3": None}))
-    with PreferenceStore.open(tmp_path / "preferences.db") as store:
-        assert import_labels(store, tmp_path / "n.jsonl", PANDALM) == Imported(1, 2, 1)
-        assert [said.strength for said in store.judgements()] == [1, -1]
-        (only,) = store.items()
-        assert (only.id, only.prompt[0].content) == ("n:7", "Say")  # no blank line for the empty input
-        assert only.answers[1].messages[0].content == "true"
+    labels = read_labels(tmp_path / "n.jsonl", PANDALM)
+    assert ([said.strength for said in labels.judgements], labels.empty) == ([1, -1], 1)
+    (only,) = labels.items
+    assert (only.id, only.prompt[0].content) == ("n:7", "Say")  # no blank line for the empty input
+    assert only.answers[1].messages[0].content == "true"
 
 
 @pytest.mark.parametrize(
@@ -138,14 +141,12 @@ def test_numbers_mean_the_same_in_every_format(tmp_path: Path) -> None:
         ({"question": "?", "a": None, "b": "y", "kim": "", "lee": ""}, r"labels.jsonl:2: column 'a' holds null"),
     ],
 )
-def test_errors_name_the_line_and_nothing_comes_in(tmp_path: Path, row: dict[str, object], message: str) -> None:
+def test_errors_name_the_line(tmp_path: Path, row: dict[str, object], message: str) -> None:
     path = tmp_path / "labels.jsonl"
     good = {"question": "?", "a": "x", "b": "y", "kim": "left", "lee": "right"}
     path.write_text("\n".join(json.dumps(each) for each in (good, row)))
-    with PreferenceStore.open(tmp_path / "preferences.db") as store:
-        with pytest.raises(UserError, match=message):
-            import_labels(store, path, COLUMNS)
-        assert (store.items(), store.history(), store.annotators()) == ([], [], {})
+    with pytest.raises(UserError, match=message):
+        read_labels(path, COLUMNS)
 
 
 def test_meanings_have_seven_steps() -> None:

@@ -13,6 +13,8 @@ from keel.config import Recipe
 from keel.display import SilentDisplay
 from keel.errors import UserError
 from keel.pipeline import run, run_stage
+from keel.preferences.judgement import Assignment, Judgement
+from keel.preferences.store import PreferenceStore
 
 from .small import language_model, lines, only, own_data, recipe, reward_model, rows
 
@@ -44,6 +46,13 @@ def refused(go: Callable[[], object]) -> str:
 
 def stage(name: Any, settings: Recipe, directory: Path) -> Callable[[], object]:
     return lambda: run_stage(name, settings, directory, SilentDisplay())
+
+
+def constant(folder: Path) -> dict[str, Any]:
+    """The ppo section of a recipe that needs no reward model."""
+    path = folder / "rewards.py"
+    path.write_text("def one(rollouts):\n    return [1.0 for _ in rollouts]\n", encoding="utf-8")
+    return {"reward": [{"kind": "function", "path": f"{path}:one"}], "critic": {"init": "zero"}}
 
 
 def test_a_recipe_without_data(base: Path, data: dict[str, str], tmp_path: Path) -> None:
@@ -179,7 +188,7 @@ def test_evaluation_without_a_judge_is_refused_before_anything_is_trained(
         base,
         data,
         reward={"data": None},
-        ppo={"reward": [{"kind": "function", "path": "rewards.py:one"}]},
+        ppo=constant(tmp_path),
         evaluation={"prompts": data["prompts"]},
     )
     assert refused(lambda: run(settings, tmp_path / "run", SilentDisplay())).startswith(
@@ -193,7 +202,7 @@ def test_evaluation_without_a_judge_is_refused_before_anything_is_trained(
 )
 def test_nothing_fits(name: str, said: str, base: Path, data: dict[str, str], tmp_path: Path) -> None:
     """max_length is 3, and so are the prompts."""
-    settings = recipe(base, data, model={"max_length": 3})
+    settings = recipe(base, data, model={"max_length": 3}, ppo=constant(tmp_path))
     assert said in refused(stage(name, only(name, settings), tmp_path / "run"))
 
 
@@ -213,3 +222,83 @@ def test_verdicts_that_are_all_ties_and_dropped_leave_nothing_to_learn(
     labels = {"data": table}
     settings = recipe(base, data, reward={"data": None}, preferences={"labels": labels, "ties": "drop"})
     assert refused(stage("reward", settings, tmp_path / "run")).endswith("set --preferences.ties keep")
+
+
+def late_faults(folder: Path) -> dict[str, tuple[dict[str, Any], str]]:
+    """Faults of the later stages: changes to the recipe, and what the sentence must name."""
+    broken = folder / "broken.jsonl"
+    broken.write_text('{"prompt": "w40"}\n{"question?": 1}\n', encoding="utf-8")
+    path = folder / "rewards.py"
+    path.write_text("def one(rollouts):\n    return [1.0 for _ in rollouts]\n", encoding="utf-8")
+    table = rows(folder / "table.jsonl", [{"prompt": "w40", "response1": "w41", "response2": "w42", "annotator1": 9}])
+
+    def term(kind: str, path: Path | str) -> dict[str, Any]:
+        return {"ppo": {"reward": [{"kind": kind, "path": str(path)}]}}
+
+    return {
+        "a prompt of the wrong shape": ({"ppo": {"prompts": str(broken)}}, f"{broken}:2"),
+        "no such pairs": ({"reward": {"data": str(folder / "no-pairs.jsonl")}}, "no-pairs.jsonl"),
+        "a verdict without a meaning": (
+            {"reward": {"data": None}, "preferences": {"labels": {"data": table}}},
+            "table.jsonl:1",
+        ),
+        "no such reward model": (term("model", folder / "nowhere"), "nowhere"),
+        "a reward model that is none": (term("model", folder / "base"), "which is no reward model"),
+        "no such reward function": (term("function", f"{path}:two"), "has no 'two'"),
+        "a critic from nothing": (term("function", f"{path}:one"), "ppo.critic.init"),
+        "unseen prompts that are not there": (
+            {"evaluation": {"prompts": str(folder / "unseen.jsonl")}},
+            "unseen.jsonl",
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "a prompt of the wrong shape",
+        "no such pairs",
+        "a verdict without a meaning",
+        "no such reward model",
+        "a reward model that is none",
+        "no such reward function",
+        "a critic from nothing",
+        "unseen prompts that are not there",
+    ],
+)
+def test_a_fault_of_a_late_stage_is_found_before_the_first(
+    fault: str, base: Path, data: dict[str, str], tmp_path: Path
+) -> None:
+    changes, named = late_faults(tmp_path)[fault]
+    directory = tmp_path / "run"
+    assert named in refused(lambda: run(recipe(base, data, **changes), directory, SilentDisplay()))
+    assert not directory.exists()
+
+
+def test_what_people_said_is_never_replaced(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    """Simulated and imported judgements can be made again; those of people cannot."""
+    table = rows(tmp_path / "t.jsonl", [{"prompt": "w40", "response1": "w41", "response2": "w42", "annotator1": 1}])
+    settings = only("reward", recipe(base, data, reward={"data": None}, preferences={"labels": {"data": table}}))
+    directory = tmp_path / "run"
+    for _ in range(2):
+        run_stage("reward", settings, directory, SilentDisplay())
+    path = directory / "preferences.db"
+    with PreferenceStore.open(path) as store:
+        store.add_annotator("Ana", "annotator")
+        (item,) = store.items()
+        store.assign([Assignment(item.id, "Ana", (1, 0))])
+        store.record(Judgement(item.id, "Ana", (1, 0), "comparison", 2))
+        before = store.history()
+    sentence = refused(stage("reward", settings, directory))
+    assert sentence.startswith(f"{path} holds 1 judgements by people")
+    with PreferenceStore.open(path) as store:
+        assert store.history() == before
+
+
+def test_a_damaged_report_of_an_earlier_stage(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    run_stage("sft", only("sft", recipe(base, data)), directory, SilentDisplay())
+    report = directory / "sft" / "report.json"
+    report.write_text(report.read_text(encoding="utf-8")[:20], encoding="utf-8")
+    sentence = refused(stage("reward", only("reward", recipe(base, data)), directory))
+    assert sentence.startswith(f"{report} is damaged (")

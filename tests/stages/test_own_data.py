@@ -226,7 +226,7 @@ def test_only_the_layers_that_were_asked_for_get_adapters(
         ppo={"reward": [{"kind": "function", "path": function}], "critic": {"init": "zero"}},
     )
     directory = tmp_path / "run"
-    space = open_workspace(settings, directory, SilentDisplay(), base)
+    space = open_workspace(settings, directory, SilentDisplay(), base, ["sft"])
     assert {name.split(".")[-3] for name, _ in policy_to_train(space).named_parameters()} == {"q_proj"}
     run_stage("ppo", only("ppo", settings), directory, SilentDisplay())
     adapter = json.loads((directory / "ppo" / "model" / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
@@ -343,11 +343,11 @@ def test_each_stage_by_itself_then_the_next_from_its_folder(base: Path, data: di
     assert list(summary.stages) == ["sft"]
     trained = directory / "sft" / "model"
     after = Recipe.model_validate(merged(settings.model_dump(), {"model": {"path": str(trained)}}))
-    assert list(run_stage("reward", only("reward", after), directory, SilentDisplay()).stages) == [
-        "preferences",
-        "reward",
-    ]
-    assert list(run_stage("ppo", only("ppo", after), directory, SilentDisplay()).stages) == ["ppo"]
+    summary = run_stage("reward", only("reward", after), directory, SilentDisplay())
+    assert list(summary.stages) == ["sft", "preferences", "reward"]
+    summary = run_stage("ppo", only("ppo", after), directory, SilentDisplay())
+    assert list(summary.stages) == ["sft", "preferences", "reward", "ppo"]
+    assert summary.seconds >= sum(facts["seconds"] for facts in summary.stages.values())
     whole = tmp_path / "whole"
     go(settings, whole)
     for stage in ("sft", "reward", "ppo"):
@@ -430,3 +430,25 @@ def test_saved_tokenizers_carry_the_template_that_was_trained_with(
     )
     assert text == "w40 w41\n"
     assert chat.eos == tokenizer.eos_token_id != tokenizer.pad_token_id
+
+
+def test_a_stage_starts_from_what_was_trained_here_from_the_same_model(
+    base: Path, data: dict[str, str], tmp_path: Path
+) -> None:
+    """`keel sft --model base`, then `keel reward --model base` in one folder; another model is another start."""
+    said: list[str] = []
+
+    class Listening(SilentDisplay):
+        def note(self, text: str) -> None:
+            said.append(text)
+
+    directory, settings = tmp_path / "run", recipe(base, data)
+    run_stage("sft", only("sft", settings), directory, SilentDisplay())
+    summary = run_stage("reward", only("reward", settings), directory, Listening())
+    assert f"reward model: starts from {directory / 'sft' / 'model'}" in said
+    assert list(summary.stages) == ["sft", "preferences", "reward"]
+    other = language_model(tmp_path / "other", seed=1)
+    foreign = Recipe.model_validate(merged(settings.model_dump(), {"model": {"path": str(other)}}))
+    summary = run_stage("reward", only("reward", foreign), directory, Listening())
+    assert f"reward model: starts from {other}" in said
+    assert list(summary.stages) == ["preferences", "reward"]

@@ -150,7 +150,9 @@ def test_a_stage_goes_on_from_what_the_folder_holds(summary: Summary, directory:
     before = {stage: weights_of(directory / stage / "model") for stage in ("sft", "reward", "ppo")}
     recipe = Recipe.model_validate(merged(TINY, {"seed": 3}))
     again = run_stage("ppo", recipe, directory, SilentDisplay())
-    assert list(again.stages) == ["ppo"]
+    assert list(again.stages) == ["sft", "preferences", "reward", "ppo"]  # an evaluation of another policy is none
+    assert again.win_rate is None
+    assert again.stages["reward"] == summary.stages["reward"]
     after = {stage: weights_of(directory / stage / "model") for stage in ("sft", "reward", "ppo")}
     assert (after["sft"], after["reward"]) == (before["sft"], before["reward"])
     assert after["ppo"] != before["ppo"]

@@ -42,11 +42,10 @@ def load_tokenizer(path: str | Path, template: str | None = None) -> PreTrainedT
     return tokenizer
 
 
-def load_language_model(path: str | Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    """A causal language model with its weights in `dtype`. No code of the model's own is ever run.
+def inspect_language_model(path: str | Path) -> Path:
+    """The folder of a causal language model, found to be one by its configuration and files; no weights are read.
 
-    Raises UserError when it is not there, is no causal language model, has no safetensors weights or not all of them,
-    or when the tokenizer beside it has tokens that the model has no embedding for.
+    Raises UserError as `load_language_model` does, as far as that can be known without the weights.
     """
     folder = _folder(path)
     config = _config(folder)
@@ -60,13 +59,23 @@ def load_language_model(path: str | Path, dtype: torch.dtype, device: torch.devi
             f"{path} holds a model of type {built}, which is no causal language model; name a decoder-only model with "
             "its output head, such as Llama, Qwen, Gemma or GPT-2."
         )
-    return _load(AutoModelForCausalLM, folder, dtype).to(device)
+    _require_safetensors(folder)
+    return folder
 
 
-def load_reward_model(path: str | Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    """A sequence classifier with one label: a decoder stack and its `score`, with its weights in `dtype`.
+def load_language_model(path: str | Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """A causal language model with its weights in `dtype`. No code of the model's own is ever run.
 
-    Raises UserError as `load_language_model` does, and for a model with another number of labels or without a score.
+    Raises UserError when it is not there, is no causal language model, has no safetensors weights or not all of them,
+    or when the tokenizer beside it has tokens that the model has no embedding for.
+    """
+    return _load(AutoModelForCausalLM, inspect_language_model(path), dtype).to(device)
+
+
+def inspect_reward_model(path: str | Path) -> Path:
+    """The folder of a sequence classifier with one label, found to be one by its configuration and files.
+
+    Raises UserError as `load_reward_model` does, as far as that can be known without the weights.
     """
     folder = _folder(path)
     config = _config(folder)
@@ -77,11 +86,20 @@ def load_reward_model(path: str | Path, dtype: torch.dtype, device: torch.device
             f"{path} holds a model of type {built}{labels}, which is no reward model; name a sequence classifier with "
             "one label, such as `keel reward` writes."
         )
-    model = _load(AutoModelForSequenceClassification, folder, dtype)
+    _require_safetensors(folder)
+    return folder
+
+
+def load_reward_model(path: str | Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """A sequence classifier with one label: a decoder stack and its `score`, with its weights in `dtype`.
+
+    Raises UserError as `load_language_model` does, and for a model with another number of labels or without a score.
+    """
+    model = _load(AutoModelForSequenceClassification, inspect_reward_model(path), dtype)
     if getattr(model, "score", None) is None:
         raise UserError(
-            f"{path}: {built} has no score layer on a decoder, so keel cannot read it; name a reward model that was "
-            "made from a causal language model."
+            f"{path}: {type(model).__name__} has no score layer on a decoder, so keel cannot read it; name a reward "
+            "model that was made from a causal language model."
         )
     return model.to(device)
 
@@ -121,13 +139,16 @@ def _architecture(config: PreTrainedConfig) -> str:
     return str(config.architectures[0] if config.architectures else config.model_type)
 
 
-def _load(
-    auto: type[AutoModelForCausalLM | AutoModelForSequenceClassification], folder: Path, dtype: torch.dtype
-) -> PreTrainedModel:
+def _require_safetensors(folder: Path) -> None:
     if not any(folder.glob("*.safetensors")):
         pickled = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt")) + sorted(folder.glob("*.pth"))
         reason = f"{pickled[0].name} is a pickle, which can run code" if pickled else "there is no *.safetensors file"
         raise UserError(f"{folder} has no safetensors weights ({reason}); save the model anew with save_pretrained.")
+
+
+def _load(
+    auto: type[AutoModelForCausalLM | AutoModelForSequenceClassification], folder: Path, dtype: torch.dtype
+) -> PreTrainedModel:
     try:
         model, info = auto.from_pretrained(
             folder,

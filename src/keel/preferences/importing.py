@@ -51,20 +51,20 @@ PANDALM = Columns(
 
 
 @dataclass(frozen=True)
-class Imported:
-    """What came in: items, judgements, and cells in which nobody had voted."""
+class Labels:
+    """What a table holds: items, who judged, what they said, and in how many cells nobody had voted."""
 
-    items: int
-    judgements: int
+    items: tuple[Item, ...]
+    annotators: tuple[str, ...]
+    judgements: tuple[Judgement, ...]
     empty: int
 
 
-def import_labels(store: PreferenceStore, path: Path, columns: Columns) -> Imported:
-    """Read a file that `keel.data.read.records` understands into the store; where it holds an error, nothing comes in.
+def read_labels(path: Path, columns: Columns) -> Labels:
+    """The labels in a file that `keel.data.read.records` understands.
 
-    The first answer counts as shown on the left, as such files do not say. Annotators come in with role "imported".
-    Importing the same file again changes nothing. Raises UserError with file and line where a column is missing or a
-    cell has no meaning.
+    The first answer counts as shown on the left, as such files do not say. Raises UserError with file and line where a
+    column is missing or a cell has no meaning.
     """
     items: list[Item] = []
     judgements: list[Judgement] = []
@@ -75,17 +75,22 @@ def import_labels(store: PreferenceStore, path: Path, columns: Columns) -> Impor
             cell = _cell(record, name)
             if cell != "":
                 judgements.append(Judgement(item.id, name, (0, 1), "comparison", _meaning(cell, name, columns, record)))
-    store.add_items(items)
-    for name in columns.annotators:
+    empty = len(items) * len(columns.annotators) - len(judgements)
+    return Labels(tuple(items), columns.annotators, tuple(judgements), empty)
+
+
+def import_labels(store: PreferenceStore, labels: Labels) -> None:
+    """Put labels into the store. Annotators come in with role "imported"; the same labels again change nothing."""
+    store.add_items(labels.items)
+    for name in labels.annotators:
         store.add_annotator(name, "imported")
     known = {(each.item, each.annotator) for each in store.assignments()}
     store.assign(
         Assignment(said.item, said.annotator, said.shown)
-        for said in judgements
+        for said in labels.judgements
         if (said.item, said.annotator) not in known
     )
-    store.record(*judgements)
-    return Imported(len(items), len(judgements), len(items) * len(columns.annotators) - len(judgements))
+    store.record(*labels.judgements)
 
 
 def _item(record: Record, columns: Columns, prefix: str, number: int) -> Item:

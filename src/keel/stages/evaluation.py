@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from keel.data.formats import read_prompts
 from keel.diagnostics.winrate import win_rate
+from keel.errors import UserError
 from keel.rollout.score import LearnedReward, as_sampled
 from keel.stages.answers import answerable, answers
 from keel.stages.cast import frozen_language, frozen_reward
@@ -17,6 +17,18 @@ from keel.training.annotate import annotate
 from keel.types import Prompt, Rollout, Scored
 
 MODELS = ("base", "sft", "ppo")
+
+
+def check_evaluation(space: Workspace) -> None:
+    """UserError where the prompts cannot be read, or nothing could judge the answers."""
+    settings = space.recipe.evaluation
+    if settings.prompts is not None:
+        space.sources.prompts(settings.prompts, settings.columns)
+    if _judge(space) == "reward" and "reward" not in space.stages and not space.model("reward").is_dir():
+        raise UserError(
+            "evaluation.prompts: this run has no reward model to judge the answers; give reward.data or "
+            "preferences.labels.data, or leave evaluation.prompts out"
+        )
 
 
 def evaluation(space: Workspace) -> None:
@@ -84,8 +96,7 @@ def _judge(space: Workspace) -> str:
 def _prompts(space: Workspace) -> Sequence[Prompt]:
     settings = space.recipe.evaluation
     if settings.prompts is not None:
-        rows = read_prompts(settings.prompts, settings.columns)
-        space.display.note(rows.summary())
+        rows = space.sources.prompts(settings.prompts, settings.columns)
         return answerable(space, space.chat(space.supervised), rows.items)[: settings.count]
     assert space.task is not None
     return space.task.prompts(settings.count, space.recipe.seed, "evaluation")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from keel.config import RewardTerm
 from keel.data.chat import Chat, fitting
-from keel.data.formats import read_prompts
 from keel.errors import UserError
-from keel.models.load import load_tokenizer
+from keel.models.load import inspect_reward_model, load_tokenizer
 from keel.models.roles import Roles, ScalarRole
 from keel.rollout.episode import converse
 from keel.rollout.generator import Generator, Sampling
@@ -35,7 +33,7 @@ from keel.stages.cast import RoleGenerator, frozen_reward, online_roles
 from keel.stages.sft import demonstrations
 from keel.stages.workspace import Workspace
 from keel.training.online import Update, practise
-from keel.training.records import Record
+from keel.training.records import Lines, Record
 from keel.training.reward import scores
 from keel.types import Prompt, Rollout, Valued
 
@@ -43,6 +41,27 @@ OWN = 4000
 """Prompts that an embedded task gives where the recipe sets no limit."""
 _SAMPLE = 256
 """Answers from which the scale of a reward is measured."""
+
+
+def check_practising(space: Workspace) -> None:
+    """UserError where the prompts cannot be read, or the reward or the critic cannot be had."""
+    recipe = space.recipe
+    _prompts(space)
+    names = [_name(place, term) for place, term in enumerate(recipe.ppo.reward)]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"ppo.reward: two terms are called '{name}'; give one of the functions another name")
+    for term in recipe.ppo.reward:
+        if term.kind == "function":
+            load_reward_function(str(term.path))
+        elif term.path is not None or "reward" not in space.stages:
+            inspect_reward_model(_folder(space, term))
+    models = [term for term in recipe.ppo.reward if term.kind == "model"]
+    to_come = "reward" in space.stages and any(term.path is None for term in models)
+    if not to_come:
+        _own_reward(space, space.chat(space.base if "sft" in space.stages else space.supervised))
+    if models and recipe.ppo.reward_normalisation == "demonstrations":
+        demonstrations(space)
 
 
 def practising(space: Workspace) -> None:
@@ -57,12 +76,10 @@ def practising(space: Workspace) -> None:
         generator = RoleGenerator(roles.policy, LocalGenerator(roles.policy.select(), chat.tokenizer))
         scorer = _scorer(space, chat, roles, path, prompts, generator)
         last: dict[str, float] = {}
-        with (space.directory / "ppo" / "rollouts.jsonl").open("w", encoding="utf-8") as kept:
+        with Lines(space.directory / "ppo" / "rollouts.jsonl") as kept:
 
             def keep(update: Update) -> None:
-                kept.writelines(
-                    json.dumps(_row(update.version, one), ensure_ascii=False) + "\n" for one in update.valued
-                )
+                kept.write(*(_row(update.version, one) for one in update.valued))
                 last.update(update.metrics)
                 facts.setdefault("reward_first", update.metrics["reward"])
 
@@ -76,8 +93,7 @@ def practising(space: Workspace) -> None:
 def _prompts(space: Workspace) -> Sequence[Prompt]:
     settings = space.recipe.ppo
     if settings.prompts is not None:
-        rows = read_prompts(settings.prompts, settings.columns)
-        space.display.note(rows.summary())
+        rows = space.sources.prompts(settings.prompts, settings.columns)
         return rows.items if settings.limit is None else rows.items[: settings.limit]
     if space.task is None:
         raise UserError("ppo.prompts is missing: give prompts with --ppo.prompts FILE")
@@ -119,22 +135,25 @@ def _scorer(
     settings = space.recipe.ppo
     terms: list[tuple[float, str, Scorer]] = []
     for place, term in enumerate(settings.reward):
+        scorer: Scorer
         if term.kind == "function":
-            function = load_reward_function(str(term.path))
-            terms.append((term.weight, function.name, function))
+            scorer = load_reward_function(str(term.path))
         else:
-            name = "learned" if place == 0 else f"learned_{place + 1}"
             role = roles.reward if _folder(space, term) == own else None
-            terms.append((term.weight, name, _learned(space, term, chat, role, prompts, generator)))
+            scorer = _learned(space, term, chat, role, prompts, generator)
+        terms.append((term.weight, _name(place, term), scorer))
     if space.task is not None:
         task = space.task
         terms.append((0.0, "gold", FunctionReward("gold", lambda rollouts: [_gold(task, one) for one in rollouts])))
-    names = [name for _, name, _ in terms]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"ppo.reward: two terms are called '{name}'; give one of the functions another name")
     total = WeightedSum(tuple(terms))
     return total if settings.missing_eos_score is None else MissingEos(total, settings.missing_eos_score)
+
+
+def _name(place: int, term: RewardTerm) -> str:
+    """What a term of the reward is called in metrics: its function's name, or learned, learned_2, …"""
+    if term.kind == "function":
+        return str(term.path).rpartition(":")[2]
+    return "learned" if place == 0 else f"learned_{place + 1}"
 
 
 def _gold(task: Any, rollout: Rollout) -> float:

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
-from keel.config import Labels
 from keel.config import Preferences as Settings
-from keel.data.formats import read_preferences, read_prompts
 from keel.errors import UserError
 from keel.preferences.aggregate import Aggregate, majority, mean, to_preferences
 from keel.preferences.agreement import Estimate, ceiling, measure
 from keel.preferences.assign import Overlap
 from keel.preferences.dawid_skene import dawid_skene
-from keel.preferences.importing import Columns, import_labels
+from keel.preferences.importing import import_labels
 from keel.preferences.judgement import Answer, Item, Votes, collect
 from keel.preferences.simulate import simulate
 from keel.preferences.store import PreferenceStore
@@ -32,18 +29,32 @@ _STEP = 1 / 3
 """Units of reward per step of stated strength: 1, ⅔, ⅓, as in Llama 2 (2307.09288)."""
 
 
+def check_collecting(space: Workspace) -> None:
+    """UserError where there is nobody to judge, a file cannot be read, or people's judgements would be lost."""
+    recipe = space.recipe
+    if recipe.reward.data is not None:
+        space.sources.preferences(recipe.reward.data, recipe.reward.columns)
+        return
+    if recipe.preferences.labels.data is not None:
+        space.sources.labels(recipe.preferences.labels)
+    elif space.task is None:
+        raise UserError("there are no people to judge: give reward.data (pairs) or preferences.labels.data (verdicts)")
+    elif recipe.preferences.prompts is not None:
+        space.sources.prompts(recipe.preferences.prompts, recipe.preferences.columns)
+    _keep_people(space)
+
+
 def collect_preferences(space: Workspace) -> list[Preference]:
     """What the reward model is to learn from: the user's own pairs, their labels, or simulated judgements."""
     recipe = space.recipe
     if recipe.reward.data is not None:
         with space.stage("preferences", None) as facts:
-            rows = read_preferences(recipe.reward.data, recipe.reward.columns)
-            space.display.note(rows.summary())
+            rows = space.sources.preferences(recipe.reward.data, recipe.reward.columns)
             facts |= {"pairs": len(rows), "read": rows.read, "dropped": len(rows.dropped)}
         return list(rows.items)
     with PreferenceStore.open(_database(space)) as store, space.stage("preferences", None) as facts:
         if recipe.preferences.labels.data is not None:
-            _import(store, recipe.preferences.labels)
+            import_labels(store, space.sources.labels(recipe.preferences.labels))
         else:
             _judge(space, store)
         votes = collect(store.judgements())
@@ -105,20 +116,28 @@ def _database(space: Workspace) -> str:
     return str(path)
 
 
-def _import(store: PreferenceStore, labels: Labels) -> None:
-    meanings = dict[str | int, int](labels.values.items())
-    columns = Columns(labels.prompt, labels.first, labels.second, labels.annotators, meanings, labels.id)
-    import_labels(store, Path(str(labels.data)), columns)
+def _keep_people(space: Workspace) -> None:
+    """UserError where the folder's database holds what people said: a program can judge anew, people cannot."""
+    path = space.directory / "preferences.db"
+    if not path.exists():
+        return
+    with PreferenceStore.open(path) as store:
+        people = {name for name, role in store.annotators().items() if role not in ("simulated", "imported")}
+        said = sum(judgement.annotator in people for judgement in store.history())
+    if said:
+        raise UserError(
+            f"{path} holds {said} judgements by people, which this stage would replace; choose another --dir, or move "
+            "the file away"
+        )
 
 
 def _judge(space: Workspace, store: PreferenceStore) -> None:
     """Ask: the supervised model answers every prompt several times, and every pair of different answers is an item."""
     settings, task = space.recipe.preferences, space.task
-    if task is None:
-        raise UserError("there are no people to judge: give reward.data (pairs) or preferences.labels.data (verdicts)")
+    assert task is not None
     prompts = _prompts(space)
     rollouts = answers(space, space.supervised, prompts, settings.sampling, settings.samples_per_prompt)
-    items = _pairs(rollouts, _name(space))
+    items = _pairs(rollouts, space.name(space.supervised))
     if not items:
         raise UserError(
             "preferences.sampling: the answers to a prompt are all the same, so there is nothing to compare; raise "
@@ -129,17 +148,10 @@ def _judge(space: Workspace, store: PreferenceStore) -> None:
     simulate(store, people, task.features, Overlap(settings.overlap, settings.votes), space.recipe.seed)
 
 
-def _name(space: Workspace) -> str:
-    """The supervised model's folder, from the run's folder where it lies in there."""
-    path = space.supervised
-    return str(path.relative_to(space.directory) if path.is_relative_to(space.directory) else path)
-
-
 def _prompts(space: Workspace) -> Sequence[Prompt]:
     settings, task = space.recipe.preferences, space.task
     if settings.prompts is not None:
-        rows = read_prompts(settings.prompts, settings.columns)
-        space.display.note(rows.summary())
+        rows = space.sources.prompts(settings.prompts, settings.columns)
         return answerable(space, space.chat(space.supervised), rows.items)[: settings.count]
     assert task is not None
     return task.prompts(settings.count, space.recipe.seed, "preferences")

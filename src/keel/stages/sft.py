@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keel.data.chat import fitting
-from keel.data.formats import read_demonstrations
 from keel.errors import UserError
 from keel.stages.cast import policy_to_train
 from keel.stages.workspace import Workspace
@@ -16,6 +15,11 @@ from keel.types import Demonstration
 
 OWN = 2000
 """Demonstrations that an embedded task writes where the recipe sets no limit."""
+
+
+def check_fine_tuning(space: Workspace) -> None:
+    """UserError where the demonstrations cannot be read."""
+    demonstrations(space)
 
 
 def fine_tuning(space: Workspace) -> None:
@@ -34,6 +38,7 @@ def fine_tuning(space: Workspace) -> None:
         fine_tune(policy, training, held_out, settings, seed, record)
         policy.save(space.model("sft"), chat.tokenizer)
         facts |= {
+            "base": space.recipe.model.path,
             "demonstrations": len(training),
             "held_out": len(held_out),
             "held_out_loss": mean_nll(policy, held_out, settings.micro_tokens) if held_out else None,
@@ -46,8 +51,7 @@ def demonstrations(space: Workspace) -> Sequence[Demonstration]:
     """The user's demonstrations, or the task's own."""
     settings = space.recipe.sft
     if settings.data is not None:
-        rows = read_demonstrations(settings.data, settings.columns)
-        space.display.note(rows.summary())
+        rows = space.sources.demonstrations(settings.data, settings.columns)
         return rows.items if settings.limit is None else rows.items[: settings.limit]
     if space.task is None:
         raise UserError("sft.data is missing: give demonstrations with --sft.data FILE")

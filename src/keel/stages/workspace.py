@@ -7,7 +7,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from keel.data.chat import Chat
 from keel.display import Display
 from keel.errors import UserError
 from keel.models.load import load_tokenizer
+from keel.stages.sources import Sources
 from keel.tasks.task import Task
 from keel.tasks.town_desk.task import TownDesk
 
@@ -33,7 +34,7 @@ class Workspace:
     """A recipe at work in a folder.
 
     `supervised` is the model that preferences, reward model and PPO start from: the one that this run trains, or the
-    recipe's own. `reports` collects what each finished stage says of itself, in order.
+    recipe's own. `stages` are those that are to run; `reports` collects what each finished one says of itself.
     """
 
     recipe: Recipe
@@ -43,6 +44,8 @@ class Workspace:
     dtype: torch.dtype
     task: Task | None
     supervised: Path
+    stages: frozenset[StageName]
+    sources: Sources
     reports: dict[str, Facts] = field(default_factory=dict)
 
     @property
@@ -54,6 +57,10 @@ class Workspace:
         """Where a stage leaves its model."""
         return self.directory / stage / "model"
 
+    def name(self, path: Path) -> str:
+        """A path as reports call it: from the run's folder where it lies in there."""
+        return str(path.relative_to(self.directory) if path.is_relative_to(self.directory) else path)
+
     def chat(self, path: Path) -> Chat:
         """The tokenizer of a model with the recipe's template and length limit."""
         template = self.recipe.model.template
@@ -64,7 +71,6 @@ class Workspace:
     def stage(self, name: StageName, total: int | None) -> Iterator[Facts]:
         """Shows a stage as it goes, and files its report with `seconds` and `peak_mb` once it is done."""
         start = time.monotonic()
-        (self.directory / name).mkdir(parents=True, exist_ok=True)
         facts: Facts = {}
         with self.display.stage(name, total):
             yield facts
@@ -79,13 +85,16 @@ def base_of(recipe: Recipe) -> Path:
     return TownDesk().base() if recipe.model.path == EMBEDDED else Path(recipe.model.path)
 
 
-def open_workspace(recipe: Recipe, directory: Path, display: Display, supervised: Path) -> Workspace:
-    """Settle device, number format and threads. UserError for a device that is not there."""
+def open_workspace(
+    recipe: Recipe, directory: Path, display: Display, supervised: Path, stages: Iterable[StageName]
+) -> Workspace:
+    """Settle device, number format and threads; nothing is written. UserError for a device that is not there."""
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     device = device_of(recipe.device)
     task = TownDesk() if recipe.task else None
-    return Workspace(recipe, directory, display, device, dtype_of(recipe.dtype, device), task, supervised)
+    dtype, sources = dtype_of(recipe.dtype, device), Sources(display.note)
+    return Workspace(recipe, directory, display, device, dtype, task, supervised, frozenset(stages), sources)
 
 
 def device_of(wanted: str) -> torch.device:
@@ -121,9 +130,10 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """The whole file or none of it. UserError where the disk or the folder refuses."""
+    """The whole file or none of it, in a folder that is made if need be. UserError where the disk refuses."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(content, encoding="utf-8")
         draft.replace(path)
     except OSError as error:

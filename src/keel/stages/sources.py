@@ -1,0 +1,54 @@
+"""The user's files, each read once: at the check before the first stage, and then whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from keel.config import Labels as LabelSettings
+from keel.data.formats import Rows, read_demonstrations, read_preferences, read_prompts
+from keel.preferences.importing import Columns, Labels, read_labels
+from keel.types import Demonstration, Preference, Prompt
+
+T = TypeVar("T")
+
+
+class Sources:
+    """Rows by where they come from. What was dropped in reading is said once, through `note`."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+        self._read: dict[tuple[Any, ...], Any] = {}
+
+    def demonstrations(self, source: str, columns: Mapping[str, str]) -> Rows[Demonstration]:
+        """See `keel.data.formats.read_demonstrations`."""
+        return self._rows(read_demonstrations, source, columns)
+
+    def preferences(self, source: str, columns: Mapping[str, str]) -> Rows[Preference]:
+        """See `keel.data.formats.read_preferences`."""
+        return self._rows(read_preferences, source, columns)
+
+    def prompts(self, source: str, columns: Mapping[str, str]) -> Rows[Prompt]:
+        """See `keel.data.formats.read_prompts`."""
+        return self._rows(read_prompts, source, columns)
+
+    def labels(self, settings: LabelSettings) -> Labels:
+        """See `keel.preferences.importing.read_labels`; `settings.data` must name a table."""
+        meanings = dict[str | int, int](settings.values.items())
+        columns = Columns(settings.prompt, settings.first, settings.second, settings.annotators, meanings, settings.id)
+        key = (read_labels, settings.model_dump_json())
+        if key not in self._read:
+            self._read[key] = read_labels(Path(str(settings.data)), columns)
+        labels: Labels = self._read[key]
+        return labels
+
+    def _rows(
+        self, read: Callable[[str, Mapping[str, str]], Rows[T]], source: str, columns: Mapping[str, str]
+    ) -> Rows[T]:
+        key = (read, source, *sorted(columns.items()))
+        if key not in self._read:
+            self._read[key] = read(source, columns)
+            self._note(self._read[key].summary())
+        rows: Rows[T] = self._read[key]
+        return rows
