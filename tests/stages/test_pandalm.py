@@ -1,0 +1,47 @@
+"""The documented recipe for people's verdicts, on real ones: PandaLM's test set goes in as a user's own table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import keel
+from keel.config import load_recipe
+from keel.display import SilentDisplay
+from keel.pipeline import run
+from keel.preferences.store import PreferenceStore
+
+TABLE = Path(__file__).parents[3] / "shared" / "data" / "pandalm-testset-v1.json"
+RECIPE = Path(keel.__file__).parent / "recipes" / "pandalm.yaml"
+
+
+@pytest.mark.skipif(not TABLE.is_file(), reason="shared/data/pandalm-testset-v1.json is not here")
+def test_three_annotators_become_a_reward_model(tmp_path: Path) -> None:
+    """Agreement as published, every decided pair accounted for, and a model that predicts pairs it has not seen.
+
+    A few steps only: the whole recipe takes minutes.
+    """
+    settings = load_recipe(
+        RECIPE,
+        {
+            "device": "cpu",
+            "threads": 1,
+            "model.max_length": 192,
+            "preferences.labels.data": str(TABLE),
+            "reward.max_steps": 12,
+        },
+    )
+    summary = run(settings, tmp_path / "run", SilentDisplay())
+    people, fitted = summary.stages["preferences"], summary.stages["reward"]
+    assert (people["pairs"], people["judgements"], people["annotators"]) == (999, 2997, 3)
+    assert round(people["fleiss"]["value"], 3) == 0.864
+    assert round(people["unanimous"]["value"], 3) == 0.880
+    assert set(people["reliability"]) == {"annotator1", "annotator2", "annotator3"}
+    with PreferenceStore.open(tmp_path / "run" / "preferences.db") as store:
+        assert len(store.history()) == 2997
+        assert set(store.annotators().values()) == {"imported"}
+    read_in = fitted["pairs"] + fitted["held_out_pairs"] + fitted["dropped"] + fitted["alike"]
+    assert read_in == people["pairs"]
+    assert fitted["accuracy_low"] < fitted["accuracy"] < fitted["accuracy_high"] <= 1
+    assert fitted["accuracy"] > 0.5
