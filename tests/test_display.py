@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from keel.display import (
+    SHOWN,
     Display,
     PlainDisplay,
     RichDisplay,
@@ -20,7 +22,7 @@ from keel.display import (
     shown,
 )
 
-METRICS = {"reward": 1.25, "kl": 2.5, "gold": 3.0, "tokens_per_second": 1234.5, "lr": 1e-5}
+METRICS = {"reward": 1.25, "kl": 2.5, "reward/gold": 3.0, "tokens_per_second": 1234.5, "lr": 1e-5}
 
 
 class Terminal(io.StringIO):
@@ -33,6 +35,12 @@ def play(display: Display, steps: int = 4) -> None:
         for step in range(1, steps + 1):
             display.step(step, METRICS)
     display.note("all is well")
+
+
+def test_what_is_shown_is_what_the_stages_log() -> None:
+    """Every name on the screen is one of docs/metrics.md."""
+    documented = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert [name for name in SHOWN if f"`{name}`" not in documented] == []
 
 
 def test_metrics_are_shown_in_order_and_the_others_left_to_the_log() -> None:

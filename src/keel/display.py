@@ -19,7 +19,7 @@ SHOWN: Mapping[str, str] = {
     "loss": "loss {:.3f}",
     "accuracy": "accuracy {:.1%}",
     "reward": "reward {:+.2f}",
-    "gold": "gold {:.2f}",
+    "reward/gold": "gold {:.2f}",
     "kl": "KL {:.2f}",
     "held_out/loss": "held-out loss {:.3f}",
     "held_out/accuracy": "held-out accuracy {:.1%}",

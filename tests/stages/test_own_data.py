@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -381,6 +383,27 @@ def test_what_does_not_fit_is_left_out_counted_and_said(base: Path, data: dict[s
     assert (summary.stages["ppo"]["prompts"], summary.stages["ppo"]["dropped"]) == (12, 2)
     assert len(lines(tmp_path / "run" / "evaluation" / "answers.jsonl")) == 12
     assert sum("2 of 14 prompts left out: too long for model.max_length 24" in note for note in notes) == 2
+
+
+def test_evaluation_is_one_progress_over_all_models(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    """Three models, six prompts, two answers each: the bar goes to 36 once, and never back."""
+    shown: dict[str, list[int]] = {}
+    totals: dict[str, int | None] = {}
+
+    class Watching(SilentDisplay):
+        name = ""
+
+        def stage(self, name: str, total: int | None) -> AbstractContextManager[None]:
+            self.name, totals[name] = name, total
+            return super().stage(name, total)
+
+        def step(self, step: int, metrics: Mapping[str, float]) -> None:
+            shown.setdefault(self.name, []).append(step)
+
+    asked = {"prompts": data["prompts"], "count": 6, "samples": 2, "sampling": {"max_tokens": 4}}
+    run(recipe(base, data, evaluation=asked), tmp_path / "run", Watching())
+    assert totals["evaluation"] == 36
+    assert shown["evaluation"] == [12, 24, 36]
 
 
 def test_verdicts_that_people_gave(base: Path, data: dict[str, str], tmp_path: Path) -> None:

@@ -34,8 +34,13 @@ def answerable(space: Workspace, chat: Chat, prompts: Sequence[Prompt]) -> list[
     return kept
 
 
-def answers(space: Workspace, path: Path, prompts: Sequence[Prompt], settings: Settings, samples: int) -> list[Rollout]:
-    """`samples` answers to each prompt by the model in `path`, prompt by prompt; shown as they come."""
+def answers(
+    space: Workspace, path: Path, prompts: Sequence[Prompt], settings: Settings, samples: int, before: int = 0
+) -> list[Rollout]:
+    """`samples` answers to each prompt by the model in `path`, prompt by prompt.
+
+    Shown as they come, on top of the `before` answers that the stage has already.
+    """
     chat = space.chat(path)
     generator = LocalGenerator(load_language_model(path, torch.float32, space.device), chat.tokenizer)
     sampling = Sampling(**settings.model_dump())
@@ -43,5 +48,5 @@ def answers(space: Workspace, path: Path, prompts: Sequence[Prompt], settings: S
     for start in range(0, len(prompts), BATCH):
         part = prompts[start : start + BATCH]
         rollouts += converse(part, generator, chat, sampling, space.recipe.seed, 0, samples)
-        space.display.step(len(rollouts), {})
+        space.display.step(before + len(rollouts), {})
     return rollouts

@@ -35,10 +35,12 @@ def evaluation(space: Workspace) -> None:
     """Answers of base, SFT and PPO model; gold or reward of each; win rate of PPO over SFT; the KL that it cost."""
     settings = space.recipe.evaluation
     prompts = _prompts(space)
-    with space.stage("evaluation", len(prompts) * settings.samples) as facts:
-        paths = {"base": space.base, "sft": space.supervised, "ppo": space.model("ppo")}
+    paths = {"base": space.base, "sft": space.supervised, "ppo": space.model("ppo")}
+    each = len(prompts) * settings.samples
+    with space.stage("evaluation", len(paths) * each) as facts:
         said = {
-            name: answers(space, path, prompts, settings.sampling, settings.samples) for name, path in paths.items()
+            name: answers(space, path, prompts, settings.sampling, settings.samples, before=place * each)
+            for place, (name, path) in enumerate(paths.items())
         }
         scores = {f"reward_{name}": rewards(space, said[name]) for name in MODELS if space.model("reward").is_dir()}
         if space.task is not None:
