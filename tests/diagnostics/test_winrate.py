@@ -1,4 +1,4 @@
-"""Win rates by hand, and Wilson intervals against the published ones."""
+"""Win rates by hand, Wilson intervals against the published ones, and coverage where a prompt has several answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from keel.diagnostics.winrate import win_rate
+from keel.diagnostics.winrate import interval, likeness, win_rate
 
 
 def test_ties_are_half_wins() -> None:
@@ -68,6 +68,85 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
 def test_uneven_or_no_scores_are_refused(ours: list[float], theirs: list[float]) -> None:
     with pytest.raises(ValueError, match="as many scores on both sides"):
         win_rate(ours, theirs)
+
+
+def test_one_answer_per_prompt_is_the_plain_interval() -> None:
+    rng = random.Random(2)
+    ours, theirs = ([float(rng.randrange(3)) for _ in range(37)] for _ in range(2))
+    assert win_rate(ours, theirs, 0.9, [f"p{place}" for place in range(37)]) == win_rate(ours, theirs, 0.9)
+
+
+def test_likeness_by_hand() -> None:
+    # Prompts 110 and 000: p = 1/3, B = (3·(1/3)² + 3·(1/3)²)/1 = 2/3, W = (2/3 + 0)/4 = 1/6, m₀ = (6 − 18/6)/1 = 3:
+    # (2/3 − 1/6)/(2/3 + 2·1/6) = (1/2)/1
+    assert likeness([1.0, 1.0, 0.0, 0.0, 0.0, 0.0], list("aaabbb")) == pytest.approx(0.5)
+    # Prompts 1, 10 and 0: p = 1/2, B = (1/4 + 0 + 1/4)/2 = 1/4, W = (1/2)/1, m₀ = (4 − 6/4)/2 = 5/4:
+    # (1/4 − 1/2) < 0
+    assert likeness([1.0, 1.0, 0.0, 0.0], list("abbc")) == 0.0
+    # Prompts 11, 1 and 0: p = 3/4, B = (2·1/16 + 1/16 + 9/16)/2 = 3/8, W = 0: all variance is between prompts
+    assert likeness([1.0, 1.0, 1.0, 0.0], list("aabc")) == 1.0
+    for alike in ([1.0] * 4, [0.5] * 4):
+        assert likeness(alike, list("aabb")) == 1.0
+    assert likeness([1.0, 0.0], list("aa")) == likeness([1.0, 0.0], list("ab")) == 1.0
+
+
+def test_unequal_prompts_by_hand() -> None:
+    # Prompts 110, 0 and 11: p = 2/3, Σm²/N = (9 + 1 + 4)/6 = 7/3, B = (0 + 4/9 + 2/9)/2 = 1/3, W = (2/3)/3 = 2/9,
+    # m₀ = (6 − 7/3)/2 = 11/6: ρ = (1/9)/(1/3 + 5/6·2/9) = (1/9)/(14/27) = 3/14; n = 6/(1 + 4/3·3/14) = 6/(9/7) = 14/3
+    outcomes, prompts = [1.0, 1.0, 0.0, 0.0, 1.0, 1.0], list("aaabcc")
+    assert likeness(outcomes, prompts) == pytest.approx(3 / 14)
+    z, n, p = 1.959964, 14 / 3, 2 / 3
+    centre, reach = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    expected = ((centre - reach) / (1 + z * z / n), (centre + reach) / (1 + z * z / n))
+    assert interval(outcomes, prompts) == pytest.approx(expected, abs=1e-6)
+
+
+def test_copies_of_an_answer_add_nothing() -> None:
+    """Greedy answers: three samples of a prompt are one, said three times."""
+    rng = random.Random(3)
+    once = [rng.choice([0.0, 0.5, 1.0]) for _ in range(25)]
+    thrice = [one for one in once for _ in range(3)]
+    assert interval(thrice, [place // 3 for place in range(75)]) == pytest.approx(interval(once, range(25)))
+
+
+def test_a_win_rate_has_the_interval_of_its_outcomes() -> None:
+    ours, theirs, prompts = [3.0, 2.0, 2.0, 0.0, 0.0, 5.0], [1.0, 1.0, 2.0, 1.0, 1.0, 1.0], list("aabbcc")
+    found = win_rate(ours, theirs, 0.9, prompts)
+    assert (found.low, found.high) == interval([1.0, 1.0, 0.5, 0.0, 0.0, 1.0], prompts, 0.9)
+    assert found.low > win_rate(ours, theirs, 0.95, prompts).low
+
+
+def test_order_and_names_of_prompts_do_not_matter() -> None:
+    rng = random.Random(4)
+    rows = [(rng.choice([0.0, 1.0]), rng.randrange(9)) for _ in range(40)]
+    mixed = rng.sample(rows, 40)
+    expected = interval([one for one, _ in rows], [prompt for _, prompt in rows])
+    assert interval([one for one, _ in mixed], [f"p{prompt}" for _, prompt in mixed]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.3, 0.7])
+def test_several_answers_per_prompt_are_covered_as_often_as_it_says(rho: float) -> None:
+    """A prompt's own win rate is Beta(.6·s, .4·s) with s = 1/ρ − 1, so two of its answers correlate at ρ."""
+    rng = random.Random(5)
+    clustered = independent = 0
+    for _ in range(400):
+        outcomes = []
+        for _ in range(60):
+            strength = 1 / rho - 1 if rho else 0.0
+            own = rng.betavariate(0.6 * strength, 0.4 * strength) if rho else 0.6
+            outcomes += [float(rng.random() < own) for _ in range(5)]
+        low, high = interval(outcomes, [place // 5 for place in range(300)])
+        clustered += low <= 0.6 <= high
+        low, high = interval(outcomes, range(300))
+        independent += low <= 0.6 <= high
+    assert 0.92 <= clustered / 400 <= 0.98
+    assert independent / 400 < (0.7 if rho == 0.7 else 0.88 if rho else 0.98)
+
+
+@pytest.mark.parametrize(("outcomes", "prompts"), [([], []), ([1.0], []), ([1.0], ["a", "b"])])
+def test_outcomes_without_prompts_are_refused(outcomes: list[float], prompts: list[str]) -> None:
+    with pytest.raises(ValueError, match="a prompt for each outcome"):
+        interval(outcomes, prompts)
 
 
 def _edge(outside: object, far: float, near: float) -> float:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 import keel.pipeline
 from keel.config import Recipe
 from keel.data.chat import Chat
+from keel.diagnostics.winrate import interval
 from keel.display import SilentDisplay
 from keel.models.load import load_tokenizer
 from keel.pipeline import run, run_stage
@@ -404,6 +405,17 @@ def test_evaluation_is_one_progress_over_all_models(base: Path, data: dict[str, 
     run(recipe(base, data, evaluation=asked), tmp_path / "run", Watching())
     assert totals["evaluation"] == 36
     assert shown["evaluation"] == [12, 24, 36]
+
+
+def test_the_win_rate_knows_which_answers_have_one_prompt(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    """Greedy: three answers to a prompt are three times the same, so eight prompts tell as much as eight answers."""
+    asked = {"prompts": data["prompts"], "count": 8, "samples": 3, "sampling": {"max_tokens": 4, "temperature": 0.0}}
+    facts = go(recipe(base, data, evaluation=asked), tmp_path / "run").stages["evaluation"]
+    answered = lines(tmp_path / "run" / "evaluation" / "answers.jsonl")
+    gains = [row["reward_ppo"] - row["reward_sft"] for row in answered]
+    outcomes = [1.0 if gain > 0 else 0.5 if gain == 0 else 0.0 for gain in gains]
+    assert len(outcomes) == 24
+    assert (facts["win_rate_low"], facts["win_rate_high"]) == pytest.approx(interval(outcomes[::3], range(8)))
 
 
 def test_verdicts_that_people_gave(base: Path, data: dict[str, str], tmp_path: Path) -> None:

@@ -244,7 +244,7 @@ class Evaluation(Section):
     """How many prompts. 200 put the 95 % interval of a win rate at about ±7 points."""
 
     samples: Count = 1
-    """Answers per prompt and model."""
+    """Answers per prompt and model. Those to one prompt are alike, and the win rate's interval allows for it."""
 
     sampling: Sampling = Sampling(temperature=0.7)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 
 
 @dataclass(frozen=True)
@@ -20,21 +20,73 @@ class WinRate:
     losses: int
 
 
-def win_rate(ours: Sequence[float], theirs: Sequence[float], confidence: float = 0.95) -> WinRate:
-    """Compare two models' scores prompt by prompt: the higher score wins, equal scores tie.
+def win_rate(
+    ours: Sequence[float], theirs: Sequence[float], confidence: float = 0.95, prompts: Sequence[Hashable] | None = None
+) -> WinRate:
+    """Compare two models' scores answer by answer: the higher score wins, equal scores tie.
 
-        rate = (wins + ties/2)/n,   Wilson interval:  (p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n)
+        rate = (wins + ties/2)/n
 
-    Scores [n] each, in the same order of prompts. A tie varies less than a win or a loss does, so with ties the
-    interval is on the wide side. Source: Wilson (1927). Raises ValueError unless both hold the same n ≥ 1 scores.
+    Scores [n] each, in the same order; `prompts` [n] names the prompt of each (None: every answer has a prompt of its
+    own). The interval is that of `interval`; a tie varies less than a win or a loss does, so with ties it is on the
+    wide side. Raises ValueError unless all hold the same n ≥ 1 entries.
     """
     if len(ours) != len(theirs) or not ours:
         raise ValueError(f"a win rate needs as many scores on both sides, not {len(ours)} and {len(theirs)}")
-    wins = sum(mine > other for mine, other in zip(ours, theirs, strict=True))
-    ties = sum(mine == other for mine, other in zip(ours, theirs, strict=True))
-    n = len(ours)
-    p = (wins + ties / 2) / n
+    outcomes = [
+        1.0 if mine > other else 0.5 if mine == other else 0.0 for mine, other in zip(ours, theirs, strict=True)
+    ]
+    low, high = interval(outcomes, range(len(ours)) if prompts is None else prompts, confidence)
+    return WinRate(fmean(outcomes), low, high, outcomes.count(1.0), outcomes.count(0.5), outcomes.count(0.0))
+
+
+def interval(outcomes: Sequence[float], prompts: Sequence[Hashable], confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval for a mean of outcomes in [0, 1], of which those of one prompt are alike.
+
+        (p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n),    n = N / (1 + (m − 1)·ρ)
+
+    N outcomes of mean p; m = Σ_k m_k²/N, the size of a prompt as an outcome sees it; ρ = `likeness`. n is how many
+    independent outcomes tell as much (Kish's design effect). One outcome per prompt: m = 1, n = N, plain Wilson. For a
+    few prompts it is too narrow, as ρ is then hardly known. Source: Wilson (1927); with clusters Saha, Miller and Wang
+    (2016), Int. J. Biostatistics 12. Raises ValueError unless there are as many outcomes as prompts, and at least one.
+    """
+    if len(outcomes) != len(prompts) or not outcomes:
+        raise ValueError(f"an interval needs a prompt for each outcome, not {len(prompts)} for {len(outcomes)}")
+    total, p = len(outcomes), fmean(outcomes)
+    size = sum(len(group) ** 2 for group in _grouped(outcomes, prompts)) / total
+    n = total / (1 + (size - 1) * likeness(outcomes, prompts))
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     reach = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return WinRate(p, max(0.0, centre - reach), min(1.0, centre + reach), wins, ties, n - wins - ties)
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+def likeness(outcomes: Sequence[float], prompts: Sequence[Hashable]) -> float:
+    """The correlation ρ of two outcomes of one prompt, in [0, 1], estimated by analysis of variance.
+
+        ρ = (B − W) / (B + (m₀ − 1)·W),    B = Σ_k m_k·(p_k − p)²/(K − 1),    W = Σ_k Σ_i (y_ki − p_k)²/(N − K)
+        m₀ = (N − Σ_k m_k²/N)/(K − 1)
+
+    N outcomes over K prompts, prompt k with m_k of them and their mean p_k. An estimate below 0 counts as 0. Where
+    nothing can be estimated (one prompt, no prompt with two outcomes, or all outcomes equal) it is 1: outcomes that are
+    never seen to differ within a prompt count once. Source: Ridout, Demétrio and Firth (1999), Biometrics 55.
+    """
+    groups = _grouped(outcomes, prompts)
+    total, count, p = len(outcomes), len(groups), fmean(outcomes)
+    if count in (1, total):
+        return 1.0
+    means = [fmean(group) for group in groups]
+    between = sum(len(group) * (mean - p) ** 2 for group, mean in zip(groups, means, strict=True)) / (count - 1)
+    within = sum((one - mean) ** 2 for group, mean in zip(groups, means, strict=True) for one in group) / (
+        total - count
+    )
+    typical = (total - sum(len(group) ** 2 for group in groups) / total) / (count - 1)
+    spread = between + (typical - 1) * within
+    return max(0.0, (between - within) / spread) if spread > 0 else 1.0
+
+
+def _grouped(outcomes: Sequence[float], prompts: Sequence[Hashable]) -> list[list[float]]:
+    groups: dict[Hashable, list[float]] = {}
+    for prompt, outcome in zip(prompts, outcomes, strict=True):
+        groups.setdefault(prompt, []).append(outcome)
+    return list(groups.values())

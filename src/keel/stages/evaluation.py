@@ -47,7 +47,8 @@ def evaluation(space: Workspace) -> None:
             scores |= {f"gold_{name}": gold(space, said[name]) for name in MODELS}
             facts["gold_max"] = space.task.gold_max()
         judge = _judge(space)
-        outcome = win_rate(scores[f"{judge}_ppo"], scores[f"{judge}_sft"], settings.confidence)
+        asked = [one.prompt.id for one in said["ppo"]]
+        outcome = win_rate(scores[f"{judge}_ppo"], scores[f"{judge}_sft"], settings.confidence, asked)
         facts |= {
             "win_rate": outcome.rate,
             "win_rate_low": outcome.low,
