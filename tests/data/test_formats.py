@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keel.data.formats import Remark, read_demonstrations, read_preferences, read_prompts, read_rankings
+from keel.data.formats import Remark, Rows, read_demonstrations, read_preferences, read_prompts, read_rankings
 from keel.errors import UserError
 from keel.types import Demonstration, Message, Preference, Prompt, Ranking
 
@@ -156,6 +156,16 @@ def test_repeated_answer_keeps_its_best_place(tmp_path: Path) -> None:
     rows = read_rankings(jsonl(tmp_path, {"prompt": "Hi", "completions": ["a", "b", "a"]}))
     assert rows.items == (Ranking((USER,), (said("a"), said("b"))),)
     assert len(rows.notes) == 1
+
+
+def test_the_first_rows_are_those_that_count_as_read(tmp_path: Path) -> None:
+    rows = read_prompts(jsonl(tmp_path, *({"prompt": text} for text in ("a", " ", "b", "c"))))
+    few = rows.first(2)
+    assert [one.messages[0].content for one in few] == ["a", "b"]
+    assert (few.read, len(few), len(few.dropped)) == (3, 2, 1)
+    assert rows.first(None) == rows.first(9) == rows
+    made = Rows.made([1, 2], "nowhere")
+    assert (made.items, made.read, made.dropped) == ((1, 2), 2, ())
 
 
 def test_prompts_keep_the_other_columns(tmp_path: Path) -> None:

@@ -100,12 +100,20 @@ def finished_run(
     return directory
 
 
+def kept(given: int, **reasons: int) -> Row:
+    """What a stage says of so many rows, of which some were left out."""
+    return {"given": given, "dropped": sum(reasons.values()), "reasons": reasons}
+
+
 def _facts(stage: str) -> Row:
     """What a healthy stage says of itself."""
     time = {"sft": (48.2, 640), "preferences": (31.0, 655), "reward": (24.9, 702), "ppo": (151.3, 818)}
     seconds, peak = time.get(stage, (19.4, 818))
     own: dict[str, Row] = {
-        "sft": {"demonstrations": 1900, "held_out": 100, "held_out_loss": 0.412, "truncated": 0, "dropped": 0},
+        "sft": {
+            "demonstrations": 1900, "held_out": 100, "held_out_loss": 0.412, "truncated": 0, "texts": 2000,
+            **kept(2000),
+        },
         "preferences": {
             "pairs": 1460, "judgements": 2044, "annotators": 5, "shared_pairs": 292, "ties": 131,
             "agreement": {"value": 0.612, "low": 0.571, "high": 0.652},
@@ -119,15 +127,15 @@ def _facts(stage: str) -> Row:
             "reliability": {"brief-1": 0.81, "detailed-2": 0.77, "brief-3": 0.79, "detailed-4": 0.763, "brief-5": 0.8},
         },
         "reward": {
-            "pairs": 1387, "held_out_pairs": 73, "truncated": 0, "dropped": 0, "alike": 0,
+            "pairs": 1387, "held_out_pairs": 73, "truncated": 0, "texts": 2920, **kept(1460),
             "accuracy": 0.7397, "accuracy_low": 0.6287, "accuracy_high": 0.8266, "loss": 0.529, "calibration": 0.043,
             "calibration_bins": [
                 [0.05, 0.09, 0.12], [0.16, 0.2, 0.11], [0.26, 0.23, 0.1], [0.35, 0.4, 0.09], [0.46, 0.47, 0.08],
                 [0.54, 0.53, 0.08], [0.65, 0.6, 0.09], [0.74, 0.77, 0.1], [0.84, 0.8, 0.11], [0.95, 0.91, 0.12],
             ],
         },
-        "ppo": {"updates": 100, "reward_first": -0.1, "reward_last": 2.3, "kl_last": 6.2, "prompts": 4000},
-        "evaluation": {"kl": 6.31, "length_sft": 31.2, "length_ppo": 34.8},
+        "ppo": {"updates": 100, "reward_first": -0.1, "reward_last": 2.3, "kl_last": 6.2, "prompts": 4000} | kept(4000),
+        "evaluation": {"kl": 6.31, "length_sft": 31.2, "length_ppo": 34.8, "prompts": 60} | kept(60),
     }  # fmt: skip
     return own[stage] | {"seconds": seconds, "peak_mb": peak}
 

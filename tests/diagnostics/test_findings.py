@@ -14,7 +14,7 @@ from keel.diagnostics.recorded import Attempts, Metrics, Recorded, read_run
 from keel.preferences.agreement import ceiling
 from keel.summary import Summary
 
-from .finished import finished_run
+from .finished import finished_run, kept
 
 NOBODY = Attempts(*(np.array([], dtype=kind) for kind in (np.int64, float, float, float, bool)))
 STEPS = 20
@@ -211,17 +211,26 @@ def test_numbers_that_are_not_finite_and_steps_that_were_skipped() -> None:
 
 @pytest.mark.parametrize(("cut", "expected"), [(0, "ok"), (4, "ok"), (5, "amber"), (20, "red")])
 def test_texts_that_were_cut(cut: int, expected: str, tmp_path: Path) -> None:
-    facts = {"sft": {"demonstrations": 90, "held_out": 10, "truncated": cut}}
+    facts = {"sft": {"texts": 100, "truncated": cut}}
     found = findings(read_run(finished_run(tmp_path, stages=("sft",), facts=facts)))
     assert [one.verdict for one in found if one.check == "Length limit, SFT"] == [expected]
 
+    assert f"{cut} of 100 texts ({cut}.0%)" in next(one.message for one in found if one.check.startswith("Length l"))
 
-def test_a_pair_has_two_texts(tmp_path: Path) -> None:
-    facts = {"reward": {"pairs": 45, "held_out_pairs": 5, "truncated": 4}}
-    found = findings(read_run(finished_run(tmp_path, stages=("reward",), facts=facts)))
-    (cut,) = [one for one in found if one.check == "Length limit, reward model"]
-    assert cut.verdict == "ok"
-    assert "4 of 100 texts (4.0%)" in cut.message
+
+@pytest.mark.parametrize(("dropped", "expected"), [(4, "ok"), (5, "amber"), (20, "red")])
+def test_rows_that_were_left_out(dropped: int, expected: str) -> None:
+    facts = kept(100, **{"empty prompt": 3, "answers that are alike": dropped - 3})
+    (found,) = findings(run({"reward": facts}))
+    assert (found.check, found.verdict) == ("Rows left out, reward model", expected)
+    assert f"{dropped} of 100 rows ({dropped}.0%) were left out: 3 × empty prompt; " in found.message
+    assert f"{dropped - 3} × answers that are alike (" in found.message
+
+
+def test_where_no_row_was_left_out_that_is_said_and_where_none_was_counted_nothing_is() -> None:
+    (found,) = findings(run({"preferences": kept(1200)}))
+    assert (found.verdict, found.message) == ("ok", "None of 1,200 rows was left out.")
+    assert findings(run({"preferences": {"pairs": 7}})) == []
 
 
 @pytest.mark.parametrize(("low", "high", "expected"), [(0.6, 0.8, "ok"), (0.4, 0.6, "ok"), (0.2, 0.4, "red")])

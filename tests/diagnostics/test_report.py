@@ -225,7 +225,7 @@ def test_kl_below_zero_is_explained(tmp_path: Path) -> None:
 
 def test_a_planted_fault_is_on_the_page(tmp_path: Path) -> None:
     page = page_of(finished_run(tmp_path / "far", curves={"kl": lambda t: 40 * t}))
-    assert "1 of 18 checks needs a look" in page.text
+    assert "1 of 22 checks needs a look" in page.text
     assert "What to do: Raise ppo.kl.coef" in page.text
 
 

@@ -206,6 +206,16 @@ def test_nothing_fits(name: str, said: str, base: Path, data: dict[str, str], tm
     assert said in refused(stage(name, only(name, settings), tmp_path / "run"))
 
 
+def test_no_prompt_leaves_room_in_the_context(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    judge = [{"kind": "model", "path": str(reward_model(tmp_path / "judge"))}]
+    settings = recipe(base, data, model={"max_length": 1024}, ppo={"sampling": {"max_tokens": 62}, "reward": judge})
+    assert refused(stage("ppo", only("ppo", settings), tmp_path / "run")) == (
+        "ppo.prompts: no prompt leaves room for an answer of 62 tokens within the model's context of 64; lower "
+        "--ppo.sampling.max_tokens, give shorter prompts"
+    )
+    assert not (tmp_path / "run" / "ppo").exists()
+
+
 def test_a_sampling_that_gives_one_answer_only_leaves_nothing_to_judge(tmp_path: Path) -> None:
     """Greedy answers to one prompt are all the same."""
     settings = Recipe.model_validate(

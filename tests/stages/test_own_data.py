@@ -381,9 +381,57 @@ def test_what_does_not_fit_is_left_out_counted_and_said(base: Path, data: dict[s
     )
     summary = run(settings, tmp_path / "run", Listening())
     assert (summary.stages["sft"]["dropped"], summary.stages["reward"]["dropped"]) == (1, 1)
-    assert (summary.stages["ppo"]["prompts"], summary.stages["ppo"]["dropped"]) == (12, 2)
+    assert summary.stages["sft"]["reasons"] == {"no room for an answer within model.max_length": 1}
+    for stage in ("ppo", "evaluation"):
+        facts = summary.stages[stage]
+        assert (facts["prompts"], facts["given"], facts["dropped"]) == (12, 14, 2)
+        assert facts["reasons"] == {"too long for model.max_length 24, with its answer": 2}
     assert len(lines(tmp_path / "run" / "evaluation" / "answers.jsonl")) == 12
-    assert sum("2 of 14 prompts left out: too long for model.max_length 24" in note for note in notes) == 2
+    assert [note for note in notes if "left out" in note] == [
+        f"2 of 14 prompts left out: with an answer of {new} tokens too long for model.max_length 24" for new in (6, 4)
+    ]
+
+
+def test_a_prompt_must_leave_room_for_its_longest_answer(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    """The model reads 64 tokens, answers have up to 6 (4 in the evaluation): 58 (60) are left for the prompt."""
+    chance = random.Random(4)
+    content = [{"prompt": say(chance, words)} for words in (3, 58, 59, 60, 61, 63, 200)]
+    asked = rows(tmp_path / "long.jsonl", [*content, {"prompt": " "}])
+    settings = recipe(
+        base,
+        data,
+        model={"max_length": 1024},
+        ppo={"prompts": asked, "batch_size": 4, "reward_normalisation": "standard"},
+        evaluation={"prompts": asked, "count": 8, "sampling": {"max_tokens": 4}},
+    )
+    stages = go(settings, tmp_path / "run").stages
+    why = "too long for the model's context of 64, with its answer"
+    assert (stages["ppo"]["prompts"], stages["evaluation"]["prompts"]) == (2, 4)
+    assert {len(row["prompt"].split()) for row in lines(tmp_path / "run" / "ppo" / "rollouts.jsonl")} == {3, 58}
+    for stage, dropped in (("ppo", 5), ("evaluation", 3)):
+        assert stages[stage]["reasons"] == {"empty prompt": 1, why: dropped}
+        assert (stages[stage]["given"], stages[stage]["dropped"]) == (8, dropped + 1)
+
+
+def test_rows_that_teach_nothing_are_counted_where_they_were_read(
+    base: Path, data: dict[str, str], tmp_path: Path
+) -> None:
+    shown = [*lines(Path(data["sft"])), {"prompt": "w40", "completion": " "}, {"prompt": "", "completion": "w40"}]
+    pairs = [*lines(Path(data["reward"])), {"prompt": "w40", "chosen": "w41", "rejected": "w41"}]
+    settings = recipe(
+        base,
+        data,
+        sft={"data": rows(tmp_path / "sft.jsonl", shown)},
+        reward={"data": rows(tmp_path / "pairs.jsonl", pairs)},
+    )
+    directory = tmp_path / "run"
+    facts = run_stage("sft", settings, directory, SilentDisplay()).stages["sft"]
+    assert (facts["given"], facts["dropped"]) == (14, 2)
+    assert facts["reasons"] == {"empty answer": 1, "empty prompt": 1}
+    assert facts["texts"] == facts["demonstrations"] + facts["held_out"] == 12
+    stages = run_stage("reward", settings, directory, SilentDisplay()).stages
+    assert (stages["preferences"]["given"], stages["preferences"]["reasons"]) == (13, {"identical answers": 1})
+    assert (stages["reward"]["given"], stages["reward"]["dropped"], stages["reward"]["texts"]) == (12, 0, 24)
 
 
 def test_evaluation_is_one_progress_over_all_models(base: Path, data: dict[str, str], tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from keel.config import Recipe
+from keel.data.chat import Chat
 from keel.display import SilentDisplay
+from keel.models.load import load_tokenizer
 from keel.pipeline import run, run_stage
 from keel.preferences.store import PreferenceStore
 from keel.summary import Summary
@@ -143,6 +145,28 @@ def test_reports_hold_numbers_that_json_knows(summary: Summary, directory: Path)
     for path in directory.glob("*/metrics.jsonl"):
         for line in path.read_text(encoding="utf-8").splitlines():
             json.loads(line, parse_constant=refuse)
+
+
+def test_every_prompt_was_used_and_that_is_said(summary: Summary) -> None:
+    for stage, count in (("preferences", 6), ("ppo", 8), ("evaluation", 3)):
+        facts = summary.stages[stage]
+        assert (facts["prompts"], facts["given"], facts["dropped"], facts["reasons"]) == (count, count, 0, {})
+
+
+def test_prompts_that_leave_no_room_are_not_judged(tmp_path: Path) -> None:
+    """The limit lies at the median prompt and its answer: the longer ones are left out, and the file has no answer."""
+    task = TownDesk()
+    prompts, chat = task.prompts(6, 0, "preferences"), Chat(load_tokenizer(task.base()))
+    sizes = sorted(len(chat.prompt(one.messages)) for one in prompts)
+    limit = sizes[2] + 12
+    fitting = sum(size + 12 <= limit for size in sizes)
+    assert 0 < fitting < 6
+    directory = tmp_path / "run"
+    settings = Recipe.model_validate(merged(TINY, {"model": {"max_length": limit}}))
+    facts = run_stage("reward", settings, directory, SilentDisplay()).stages["preferences"]
+    assert (facts["prompts"], facts["given"], facts["dropped"]) == (fitting, 6, 6 - fitting)
+    with PreferenceStore.open(str(directory / "preferences.db")) as store:
+        assert all(len(chat.prompt(item.prompt)) + 12 <= limit for item in store.items())
 
 
 def test_a_stage_goes_on_from_what_the_folder_holds(summary: Summary, directory: Path) -> None:

@@ -37,7 +37,8 @@ class Model(Section):
     """Chat template: auto = the tokenizer's own, plain = the turns as raw text, else the path of a Jinja file."""
 
     max_length: Annotated[int, Field(ge=2)] = 1024
-    """Longest prompt with its answer, in tokens. What is longer is cut, counted and reported."""
+    """Longest prompt with its answer, in tokens. An answer that is longer is cut, a prompt that leaves no room is left
+    out; both are counted and reported."""
 
     tuning: Literal["full", "lora"] = "full"
     """full = all weights are trained, lora = adapters only (see model.lora)."""

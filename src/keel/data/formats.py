@@ -26,8 +26,8 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -66,6 +66,16 @@ class Rows(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         return iter(self.items)
+
+    @classmethod
+    def made(cls, items: Sequence[T], source: str) -> Rows[T]:
+        """Rows that were not read but made, all of them of use."""
+        return cls(tuple(items), source, len(items), (), (), ())
+
+    def first(self, limit: int | None) -> Rows[T]:
+        """At most `limit` items (None: all of them); those after them count as not read."""
+        items = self.items[:limit]
+        return replace(self, items=items, read=len(items) + len(self.dropped))
 
     def summary(self) -> str:
         """One sentence: rows read, rows dropped and why (with the first place of each reason), columns not used."""

@@ -40,7 +40,7 @@ class Finding:
 
 def findings(run: Recorded) -> list[Finding]:
     """Every check that the run has numbers for: red ones first, then amber, then those that passed."""
-    found = [*_of_evaluation(run), *_of_ppo(run), *_of_reward(run), *_of_people(run), *_of_numbers(run)]
+    found = [*_of_evaluation(run), *_of_ppo(run), *_of_reward(run), *_of_people(run), *_of_numbers(run), *_of_data(run)]
     return sorted(found, key=lambda one: ("red", "amber", "ok").index(one.verdict))
 
 
@@ -282,15 +282,35 @@ def _of_numbers(run: Recorded) -> Iterator[Finding]:
             "Lower the learning rate or max_grad_norm, or use dtype: float32; look for rows of the data that are "
             "empty.",
         )
-        yield from _cut_off(stage, run.summary.stages[stage])
+
+
+def _of_data(run: Recorded) -> Iterator[Finding]:
+    for stage, facts in run.summary.stages.items():
+        yield from _left_out(stage, facts)
+        yield from _cut_off(stage, facts)
+
+
+def _left_out(stage: str, facts: Mapping[str, Any]) -> Iterator[Finding]:
+    """What a stage was given and could not use."""
+    if facts.get("given"):
+        given, dropped = facts["given"], facts.get("dropped", 0)
+        why = "; ".join(f"{count:,} × {reason}" for reason, count in facts.get("reasons", {}).items())
+        yield Finding(
+            f"Rows left out, {STAGES[stage]}",
+            level(dropped / given, 0.05, 0.2),
+            f"{dropped:,} of {given:,} rows ({dropped / given:.1%}) were left out: {why} (a look is due from 5%, alarm "
+            "from 20%)."
+            if dropped
+            else f"None of {given:,} rows was left out.",
+            "Look at these rows in your data. For texts that are too long raise model.max_length, or lower "
+            "sampling.max_tokens of the stage, as far as the model's context allows.",
+        )
 
 
 def _cut_off(stage: str, facts: Mapping[str, Any]) -> Iterator[Finding]:
     """What did not fit into the model's length, of all the texts that were read."""
-    texts = sum(2 * facts.get(name, 0) for name in ("pairs", "held_out_pairs"))
-    texts += sum(facts.get(name, 0) for name in ("demonstrations", "held_out"))
-    if texts and facts.get("truncated") is not None:
-        share = facts["truncated"] / texts
+    if facts.get("texts") and facts.get("truncated") is not None:
+        texts, share = facts["texts"], facts["truncated"] / facts["texts"]
         yield Finding(
             f"Length limit, {STAGES[stage]}",
             level(share, 0.05, 0.2),

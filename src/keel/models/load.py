@@ -104,6 +104,17 @@ def load_reward_model(path: str | Path, dtype: torch.dtype, device: torch.device
     return model.to(device)
 
 
+def context_length(path: str | Path) -> int | None:
+    """How many tokens the model in a folder can read, from its config; None where it names no limit."""
+    return context_of(_config(_folder(path)))
+
+
+def context_of(config: PreTrainedConfig) -> int | None:
+    """How many tokens a model of this config can read; None where it names no limit."""
+    length: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return length
+
+
 def _folder(path: str | Path) -> Path:
     """The folder itself, or that of the hub's copy."""
     folder = Path(path).expanduser()

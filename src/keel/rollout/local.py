@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from keel.errors import UserError
 from keel.models.backbone import bare
+from keel.models.load import context_of
 from keel.rollout.context import Context
 from keel.rollout.generator import Completion, Request, Sampling
 from keel.rollout.sampling import next_tokens, uniforms
@@ -105,7 +106,7 @@ class LocalGenerator:
         return self._stops.setdefault(stop, StopStrings(self._tokenizer, stop))
 
     def _check(self, requests: Sequence[Request]) -> None:
-        room = context_length(self._model)
+        room = context_of(self._model.config)
         for request in requests:
             if not request.prompt:
                 raise ValueError("a prompt has no tokens; there is nothing to continue")
@@ -159,12 +160,6 @@ def end_of_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> f
             "ever end: set eos_token in tokenizer_config.json."
         )
     return frozenset(ids)
-
-
-def context_length(model: PreTrainedModel) -> int | None:
-    """How many tokens the model can read, from its config; None where it names no limit."""
-    length: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return length
 
 
 def _chunks(requests: Sequence[Request], batch: int) -> Iterator[list[int]]:

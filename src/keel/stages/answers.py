@@ -3,35 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from keel.config import Sampling as Settings
 from keel.data.chat import Chat, fitting
+from keel.data.formats import Rows
 from keel.errors import UserError
-from keel.models.load import load_language_model
+from keel.models.load import context_length, load_language_model
 from keel.rollout.episode import converse
 from keel.rollout.generator import Sampling
 from keel.rollout.local import LocalGenerator
-from keel.stages.workspace import Workspace
+from keel.stages.left_out import left_out
+from keel.stages.workspace import Facts, Workspace
 from keel.types import Prompt, Rollout
 
 BATCH = 256
 """Prompts that are answered at once."""
 
 
-def answerable(space: Workspace, chat: Chat, prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The prompts that leave room for an answer within model.max_length; how many are left out is said."""
-    kept = [prompt for prompt, _ in fitting(lambda one: chat.prompt(one.messages), prompts)]
+@dataclass(frozen=True)
+class Asked:
+    """Prompts for a model to answer; `left_out` are the facts about those that were given beside them."""
+
+    prompts: tuple[Prompt, ...]
+    left_out: Facts
+
+
+def answerable(
+    space: Workspace,
+    chat: Chat,
+    part: Literal["preferences", "ppo", "evaluation"],
+    rows: Rows[Prompt],
+    sampling: Settings,
+) -> Asked:
+    """The prompts that the supervised model can answer; the others are left out, counted and said.
+
+    A prompt can be answered if it and `sampling.max_tokens` new tokens fit into the model's context, or else the
+    sampler would refuse the whole batch, and into model.max_length, which bounds a prompt *with its answer*. `part` is
+    the section of the recipe that they come from. UserError where none is left.
+    """
+    context, new = context_length(space.supervised), sampling.max_tokens
+    limit, name, raised = space.recipe.model.max_length, "model.max_length", ", or raise --model.max_length"
+    if context is not None and context < limit:
+        limit, name, raised = context, "the model's context of", ""
+    made = fitting(lambda one: chat.prompt(one.messages), rows)
+    kept = tuple(prompt for prompt, tokens in made if len(tokens) + new <= limit)
     if not kept:
-        raise UserError(f"no prompt leaves room for an answer in model.max_length {chat.max_length}; allow more tokens")
-    if len(kept) < len(prompts):
-        left = len(prompts) - len(kept)
-        space.display.note(
-            f"{left} of {len(prompts)} prompts left out: too long for model.max_length {chat.max_length}"
+        raise UserError(
+            f"{part}.prompts: no prompt leaves room for an answer of {new} tokens within {name} {limit}; lower "
+            f"--{part}.sampling.max_tokens, give shorter prompts{raised}"
         )
-    return kept
+    long = len(rows) - len(kept)
+    if long:
+        space.display.note(
+            f"{long} of {len(rows)} prompts left out: with an answer of {new} tokens too long for {name} {limit}"
+        )
+    reasons = [*(one.reason for one in rows.dropped), *[f"too long for {name} {limit}, with its answer"] * long]
+    return Asked(kept, left_out(rows.read, reasons))
 
 
 def answers(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from keel.data.formats import Rows
 from keel.diagnostics.winrate import win_rate
 from keel.errors import UserError
 from keel.rollout.score import LearnedReward, as_sampled
@@ -34,7 +35,8 @@ def check_evaluation(space: Workspace) -> None:
 def evaluation(space: Workspace) -> None:
     """Answers of base, SFT and PPO model; gold or reward of each; win rate of PPO over SFT; the KL that it cost."""
     settings = space.recipe.evaluation
-    prompts = _prompts(space)
+    asked = answerable(space, space.chat(space.supervised), "evaluation", _prompts(space), settings.sampling)
+    prompts = asked.prompts[: settings.count]
     paths = {"base": space.base, "sft": space.supervised, "ppo": space.model("ppo")}
     each = len(prompts) * settings.samples
     with space.stage("evaluation", len(paths) * each) as facts:
@@ -47,8 +49,8 @@ def evaluation(space: Workspace) -> None:
             scores |= {f"gold_{name}": gold(space, said[name]) for name in MODELS}
             facts["gold_max"] = space.task.gold_max()
         judge = _judge(space)
-        asked = [one.prompt.id for one in said["ppo"]]
-        outcome = win_rate(scores[f"{judge}_ppo"], scores[f"{judge}_sft"], settings.confidence, asked)
+        ids = [one.prompt.id for one in said["ppo"]]
+        outcome = win_rate(scores[f"{judge}_ppo"], scores[f"{judge}_sft"], settings.confidence, ids)
         facts |= {
             "win_rate": outcome.rate,
             "win_rate_low": outcome.low,
@@ -63,6 +65,7 @@ def evaluation(space: Workspace) -> None:
             "length_ppo": fmean(len(one.tokens) for one in said["ppo"]),
         }
         facts |= {name: fmean(values) for name, values in scores.items()}
+        facts |= {"prompts": len(prompts), **asked.left_out}
         _write(space, said, scores)
         facts["examples"] = _examples(said, scores, judge)
 
@@ -96,13 +99,12 @@ def _judge(space: Workspace) -> str:
     return ("gold" if space.task is not None else "reward") if wanted == "auto" else wanted
 
 
-def _prompts(space: Workspace) -> Sequence[Prompt]:
+def _prompts(space: Workspace) -> Rows[Prompt]:
     settings = space.recipe.evaluation
     if settings.prompts is not None:
-        rows = space.sources.prompts(settings.prompts, settings.columns)
-        return answerable(space, space.chat(space.supervised), rows.items)[: settings.count]
+        return space.sources.prompts(settings.prompts, settings.columns)
     assert space.task is not None
-    return space.task.prompts(settings.count, space.recipe.seed, "evaluation")
+    return Rows.made(space.task.prompts(settings.count, space.recipe.seed, "evaluation"), "evaluation")
 
 
 def _write(space: Workspace, said: dict[str, list[Rollout]], scores: dict[str, list[float]]) -> None:

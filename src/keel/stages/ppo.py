@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from keel.config import RewardTerm
 from keel.data.chat import Chat, fitting
+from keel.data.formats import Rows
 from keel.errors import UserError
 from keel.models.load import inspect_reward_model, load_tokenizer
 from keel.models.roles import Roles, ScalarRole
@@ -68,8 +69,8 @@ def practising(space: Workspace) -> None:
     """Tune the supervised model by PPO and write the policy down."""
     settings, seed = space.recipe.ppo, space.recipe.seed
     chat = space.chat(space.supervised)
-    given = _prompts(space)
-    prompts = answerable(space, chat, given)
+    asked = answerable(space, chat, "ppo", _prompts(space), settings.sampling)
+    prompts = asked.prompts
     path = _own_reward(space, chat)
     with space.stage("ppo", settings.updates) as facts, Record(space.directory / "ppo", space.display) as record:
         roles = online_roles(space, path)
@@ -86,18 +87,16 @@ def practising(space: Workspace) -> None:
             practise(roles, generator, scorer, chat, prompts, settings, seed, record, keep)
         roles.policy.save(space.model("ppo"), chat.tokenizer)
         facts |= {"updates": settings.updates, "reward_last": last["reward"], "kl_last": last["kl"]}
-        facts |= {"prompts": len(prompts), "dropped": len(given) - len(prompts)}
-        facts |= {"layout": space.recipe.model.layout}
+        facts |= {"prompts": len(prompts), **asked.left_out, "layout": space.recipe.model.layout}
 
 
-def _prompts(space: Workspace) -> Sequence[Prompt]:
+def _prompts(space: Workspace) -> Rows[Prompt]:
     settings = space.recipe.ppo
     if settings.prompts is not None:
-        rows = space.sources.prompts(settings.prompts, settings.columns)
-        return rows.items if settings.limit is None else rows.items[: settings.limit]
+        return space.sources.prompts(settings.prompts, settings.columns).first(settings.limit)
     if space.task is None:
         raise UserError("ppo.prompts is missing: give prompts with --ppo.prompts FILE")
-    return space.task.prompts(settings.limit or OWN, space.recipe.seed, "ppo")
+    return Rows.made(space.task.prompts(settings.limit or OWN, space.recipe.seed, "ppo"), "ppo")
 
 
 def _folder(space: Workspace, term: RewardTerm) -> Path:
@@ -200,7 +199,7 @@ def _own_words(space: Workspace, folder: Path) -> Chat:
 
 def _demonstrated(space: Workspace, role: ScalarRole, chat: Chat) -> float:
     """The mean score of the demonstrations (at most `_SAMPLE` of them)."""
-    rows = demonstrations(space)[:_SAMPLE]
+    rows = demonstrations(space).items[:_SAMPLE]
     trees = [tree for _, tree in fitting(lambda row: chat.demonstration(row.messages), rows)]
     if not trees:
         raise UserError(f"no demonstration fits into model.max_length {chat.max_length}; allow more tokens")

@@ -12,6 +12,7 @@ from itertools import combinations
 import numpy as np
 
 from keel.config import Preferences as Settings
+from keel.data.formats import Rows
 from keel.errors import UserError
 from keel.preferences.aggregate import Aggregate, majority, mean, to_preferences
 from keel.preferences.agreement import Estimate, ceiling, measure
@@ -22,6 +23,7 @@ from keel.preferences.judgement import Answer, Item, Votes, collect
 from keel.preferences.simulate import simulate
 from keel.preferences.store import PreferenceStore
 from keel.stages.answers import answerable, answers
+from keel.stages.left_out import left_out
 from keel.stages.workspace import Facts, Workspace
 from keel.types import Message, Preference, Prompt, Rollout
 
@@ -50,13 +52,13 @@ def collect_preferences(space: Workspace) -> list[Preference]:
     if recipe.reward.data is not None:
         with space.stage("preferences", None) as facts:
             rows = space.sources.preferences(recipe.reward.data, recipe.reward.columns)
-            facts |= {"pairs": len(rows), "read": rows.read, "dropped": len(rows.dropped)}
+            facts |= {"pairs": len(rows), **left_out(rows.read, [one.reason for one in rows.dropped])}
         return list(rows.items)
     with PreferenceStore.open(_database(space)) as store, space.stage("preferences", None) as facts:
         if recipe.preferences.labels.data is not None:
             import_labels(store, space.sources.labels(recipe.preferences.labels))
         else:
-            _judge(space, store)
+            facts |= _judge(space, store)
         votes = collect(store.judgements())
         aggregate = aggregated(votes, recipe.preferences)
         preferences = to_preferences(store.items(), aggregate, recipe.preferences.ties, _STEP)
@@ -131,11 +133,15 @@ def _keep_people(space: Workspace) -> None:
         )
 
 
-def _judge(space: Workspace, store: PreferenceStore) -> None:
-    """Ask: the supervised model answers every prompt several times, and every pair of different answers is an item."""
+def _judge(space: Workspace, store: PreferenceStore) -> Facts:
+    """Ask: the supervised model answers every prompt several times, and every pair of different answers is an item.
+
+    Returns how many prompts were answered, and the facts about those that were left out.
+    """
     settings, task = space.recipe.preferences, space.task
     assert task is not None
-    prompts = _prompts(space)
+    asked = answerable(space, space.chat(space.supervised), "preferences", _prompts(space), settings.sampling)
+    prompts = asked.prompts[: settings.count]
     rollouts = answers(space, space.supervised, prompts, settings.sampling, settings.samples_per_prompt)
     items = _pairs(rollouts, space.name(space.supervised))
     if not items:
@@ -146,15 +152,15 @@ def _judge(space: Workspace, store: PreferenceStore) -> None:
     store.add_items(items)
     people = task.crowd(settings.annotators, settings.spammers, settings.noise)
     simulate(store, people, task.features, Overlap(settings.overlap, settings.votes), space.recipe.seed)
+    return {"prompts": len(prompts), **asked.left_out}
 
 
-def _prompts(space: Workspace) -> Sequence[Prompt]:
+def _prompts(space: Workspace) -> Rows[Prompt]:
     settings, task = space.recipe.preferences, space.task
     if settings.prompts is not None:
-        rows = space.sources.prompts(settings.prompts, settings.columns)
-        return answerable(space, space.chat(space.supervised), rows.items)[: settings.count]
+        return space.sources.prompts(settings.prompts, settings.columns)
     assert task is not None
-    return task.prompts(settings.count, space.recipe.seed, "preferences")
+    return Rows.made(task.prompts(settings.count, space.recipe.seed, "preferences"), "preferences")
 
 
 def _pairs(rollouts: Sequence[Rollout], model: str) -> list[Item]:

@@ -8,6 +8,7 @@ from keel.data.chat import fitting
 from keel.diagnostics.winrate import win_rate
 from keel.errors import UserError
 from keel.stages.cast import reward_to_train
+from keel.stages.left_out import left_out, unfit
 from keel.stages.workspace import Workspace
 from keel.training.order import count_steps, split
 from keel.training.records import Record
@@ -31,7 +32,7 @@ def reward_modelling(space: Workspace, preferences: Sequence[Preference]) -> Non
         fit_reward(model, training, held_out, settings, seed, record)
         model.save(space.model("reward"), chat.tokenizer)
         facts |= {"pairs": len(training), "held_out_pairs": len(held_out), "truncated": chat.truncation.truncated}
-        facts |= {"dropped": chat.truncation.prompts, "alike": chat.truncation.alike}
+        facts |= {"texts": 2 * len(pairs), **left_out(len(rows), unfit(chat.truncation))}
         if any(pair.probability != 0.5 for pair in held_out):
             fit = measure(model, held_out, settings.micro_tokens)
             right = round(fit.accuracy * fit.decided)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from keel.data.chat import fitting
+from keel.data.formats import Rows
 from keel.errors import UserError
 from keel.stages.cast import policy_to_train
+from keel.stages.left_out import left_out, unfit
 from keel.stages.workspace import Workspace
 from keel.training.order import count_steps, split
 from keel.training.records import Record
@@ -43,16 +43,16 @@ def fine_tuning(space: Workspace) -> None:
             "held_out": len(held_out),
             "held_out_loss": mean_nll(policy, held_out, settings.micro_tokens) if held_out else None,
             "truncated": chat.truncation.truncated,
-            "dropped": chat.truncation.prompts,
+            "texts": len(trees),
+            **left_out(rows.read, [*(one.reason for one in rows.dropped), *unfit(chat.truncation)]),
         }
 
 
-def demonstrations(space: Workspace) -> Sequence[Demonstration]:
+def demonstrations(space: Workspace) -> Rows[Demonstration]:
     """The user's demonstrations, or the task's own."""
     settings = space.recipe.sft
     if settings.data is not None:
-        rows = space.sources.demonstrations(settings.data, settings.columns)
-        return rows.items if settings.limit is None else rows.items[: settings.limit]
+        return space.sources.demonstrations(settings.data, settings.columns).first(settings.limit)
     if space.task is None:
         raise UserError("sft.data is missing: give demonstrations with --sft.data FILE")
-    return space.task.demonstrations(settings.limit or OWN, space.recipe.seed)
+    return Rows.made(space.task.demonstrations(settings.limit or OWN, space.recipe.seed), "sft")
