@@ -195,11 +195,21 @@ def outcome(summary: Summary) -> str:
         "unclear": "so these prompts cannot tell whether PPO has made the model better or worse",
         "worse": "so PPO has made the model worse, beyond what chance explains",
     }[summary.verdict or "unclear"]
+    news = novelty(summary.stages.get("evaluation", {}))
     return (
-        f"In {_count(summary.comparisons, 'comparison')} on prompts that no stage had seen, the answer after PPO beat "
+        f"In {_count(summary.comparisons, 'comparison')}{news and f' on prompts{news}'}, the answer after PPO beat "
         f"the one before it (SFT) {percent(rate)} of the time, ties counted half. The {percent(summary.confidence)} "
         f"interval is {percent(low)} to {percent(high)} and 50% would be a draw, {follows}."
     )
+
+
+def novelty(facts: Mapping[str, Any]) -> str:
+    """What goes after "prompts" in a sentence about an evaluation; nothing where nobody looked who had seen them."""
+    if facts.get("seen") is None:
+        return ""
+    if facts["seen"] == 0:
+        return " that no stage had seen"
+    return f" ({facts['seen']:,} of {facts['prompts']:,} of which a training stage had seen too)"
 
 
 def judge_in_words(judge: str) -> str:

@@ -105,6 +105,11 @@ def kept(given: int, **reasons: int) -> Row:
     return {"given": given, "dropped": sum(reasons.values()), "reasons": reasons}
 
 
+def unseen(prompts: int, **by: int) -> Row:
+    """What an evaluation says of so many prompts, of which some were trained on: no prompt by two stages."""
+    return {"prompts": prompts, "seen": sum(by.values()), "seen_by": {"sft": 0, "reward": 0, "ppo": 0} | by}
+
+
 def _facts(stage: str) -> Row:
     """What a healthy stage says of itself."""
     time = {"sft": (48.2, 640), "preferences": (31.0, 655), "reward": (24.9, 702), "ppo": (151.3, 818)}
@@ -135,7 +140,7 @@ def _facts(stage: str) -> Row:
             ],
         },
         "ppo": {"updates": 100, "reward_first": -0.1, "reward_last": 2.3, "kl_last": 6.2, "prompts": 4000} | kept(4000),
-        "evaluation": {"kl": 6.31, "length_sft": 31.2, "length_ppo": 34.8, "prompts": 60} | kept(60),
+        "evaluation": {"kl": 6.31, "length_sft": 31.2, "length_ppo": 34.8} | kept(60) | unseen(60),
     }  # fmt: skip
     return own[stage] | {"seconds": seconds, "peak_mb": peak}
 

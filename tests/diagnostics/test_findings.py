@@ -14,7 +14,7 @@ from keel.diagnostics.recorded import Attempts, Metrics, Recorded, read_run
 from keel.preferences.agreement import ceiling
 from keel.summary import Summary
 
-from .finished import finished_run, kept
+from .finished import finished_run, kept, unseen
 
 NOBODY = Attempts(*(np.array([], dtype=kind) for kind in (np.int64, float, float, float, bool)))
 STEPS = 20
@@ -237,6 +237,17 @@ def test_where_no_row_was_left_out_that_is_said_and_where_none_was_counted_nothi
 def test_a_policy_that_became_worse(low: float, high: float, expected: str) -> None:
     stages = {"evaluation": {"win_rate": (low + high) / 2, "win_rate_low": low, "win_rate_high": high}}
     assert verdict(run(stages), "PPO against SFT") == expected
+
+
+def test_prompts_that_were_trained_on() -> None:
+    (found,) = findings(run({"evaluation": unseen(200, sft=3, ppo=1)}))
+    assert (found.check, found.verdict) == ("Prompts of the evaluation", "amber")
+    assert found.message.startswith("4 of 200 prompts of the evaluation were trained on too (SFT 3, PPO 1), ")
+    (found,) = findings(run({"evaluation": unseen(200)}))
+    assert (found.verdict, found.message) == (
+        "ok", "No stage has trained on any of the 200 prompts of the evaluation."
+    )  # fmt: skip
+    assert findings(run({"evaluation": {}})) == []
 
 
 def test_a_clean_run_has_no_warnings_and_red_comes_first(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from keel.commands.report import report
 from keel.diagnostics.report import write_report
 from keel.errors import UserError
 
-from .finished import finished_run
+from .finished import finished_run, unseen
 from .page import Page
 
 HOSTILE = (
@@ -197,6 +197,14 @@ def test_without_a_task_the_reward_model_judges_and_the_page_says_so(tmp_path: P
     assert "What the reward model thinks of the answers" in page.text
 
 
+def test_the_page_says_how_many_prompts_had_been_seen(page: Page, tmp_path: Path) -> None:
+    assert page.text.count("prompts that no stage had seen") == 2  # the sentence, and the line of the stage
+    some = page_of(finished_run(tmp_path / "some", facts={"evaluation": unseen(60, reward=7)}))
+    assert some.text.count("prompts (7 of 60 of which a training stage had seen too)") == 2
+    assert "no stage had seen" not in some.text
+    assert "7 of 60 prompts of the evaluation were trained on too (reward model 7)" in some.text
+
+
 @pytest.mark.parametrize("updates", [1, 2, 7])
 def test_a_run_that_is_hardly_a_run(tmp_path: Path, updates: int) -> None:
     page = page_of(finished_run(tmp_path / "short", updates=updates, prompts=1))
@@ -225,7 +233,7 @@ def test_kl_below_zero_is_explained(tmp_path: Path) -> None:
 
 def test_a_planted_fault_is_on_the_page(tmp_path: Path) -> None:
     page = page_of(finished_run(tmp_path / "far", curves={"kl": lambda t: 40 * t}))
-    assert "1 of 22 checks needs a look" in page.text
+    assert "1 of 23 checks needs a look" in page.text
     assert "What to do: Raise ppo.kl.coef" in page.text
 
 

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from keel.errors import UserError
 from keel.summary import Example, Summary, kl_in_words, outcome, story
 
-from .finished import finished_run
+from .finished import finished_run, unseen
 
 KEYS = {
     "win_rate", "win_rate_low", "win_rate_high", "wins", "ties", "losses", "judge", "confidence", "gold_base",
@@ -113,6 +113,20 @@ def test_what_the_interval_says(summary: Summary, low: float, high: float, verdi
     assert changed.verdict == verdict
     assert sentence in outcome(changed)
     assert fits(changed)
+
+
+def test_prompts_are_called_unseen_only_where_somebody_has_looked(summary: Summary) -> None:
+    def told(**facts: Any) -> str:
+        stages = {**summary.stages, "evaluation": {"seconds": 1.0, "peak_mb": 1.0, **facts}}
+        changed = replace(summary, stages=stages)
+        assert fits(changed)
+        return outcome(changed).split("beat")[0]
+
+    assert told(**unseen(60)) == "In 60 comparisons on prompts that no stage had seen, the answer after PPO "
+    assert told(**unseen(60, sft=2, reward=1)) == (
+        "In 60 comparisons on prompts (3 of 60 of which a training stage had seen too), the answer after PPO "
+    )
+    assert told() == "In 60 comparisons, the answer after PPO "
 
 
 def test_a_judge_that_is_the_reward_model_is_called_partial(summary: Summary) -> None:

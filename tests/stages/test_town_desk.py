@@ -15,6 +15,7 @@ from keel.display import SilentDisplay
 from keel.models.load import load_tokenizer
 from keel.pipeline import run, run_stage
 from keel.preferences.store import PreferenceStore
+from keel.stages.seen import fingerprint
 from keel.summary import Summary
 from keel.tasks.town_desk.task import TownDesk
 from keel.types import Message
@@ -151,6 +152,21 @@ def test_every_prompt_was_used_and_that_is_said(summary: Summary) -> None:
     for stage, count in (("preferences", 6), ("ppo", 8), ("evaluation", 3)):
         facts = summary.stages[stage]
         assert (facts["prompts"], facts["given"], facts["dropped"], facts["reasons"]) == (count, count, 0, {})
+
+
+def test_no_stage_has_trained_on_a_prompt_of_the_evaluation(summary: Summary, directory: Path) -> None:
+    """By construction; and were one of them trained on, it would be found."""
+    facts = summary.stages["evaluation"]
+    assert (facts["seen"], facts["seen_by"]) == (0, {"sft": 0, "reward": 0, "ppo": 0})
+    trained = {stage: (directory / stage / "prompts.txt").read_text().split() for stage in ("sft", "reward", "ppo")}
+    assert len(trained["sft"]) == summary.stages["sft"]["demonstrations"]
+    asked = {fingerprint((Message("user", row["prompt"]),)) for row in lines(directory / "ppo" / "rollouts.jsonl")}
+    assert set(trained["ppo"]) == asked
+    asked = {
+        fingerprint((Message("user", row["prompt"]),)) for row in lines(directory / "evaluation" / "answers.jsonl")
+    }
+    assert len(asked) == 3
+    assert not asked & {one for stage in trained.values() for one in stage}
 
 
 def test_prompts_that_leave_no_room_are_not_judged(tmp_path: Path) -> None:

@@ -235,7 +235,8 @@ class Evaluation(Section):
     """Every stage's model answers the same prompts; win rates compare PPO with SFT."""
 
     prompts: str | None = None
-    """Prompts that no stage has seen: file, folder or data-set name; null = the task's own."""
+    """Prompts that no stage trains on (the report says how many are): file, folder or data-set name; null = the task's
+    own."""
 
     columns: Columns = Field(default_factory=dict)
     """Keel's name for a column: the name in your data."""

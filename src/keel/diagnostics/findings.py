@@ -61,6 +61,23 @@ def _of_evaluation(run: Recorded) -> Iterator[Finding]:
             "Do not use the PPO model. Look at the answers and at the reward model's accuracy; a larger ppo.kl.coef "
             "or a smaller ppo.optimizer.lr keeps it nearer to SFT.",
         )
+    yield from _seen(summary.stages.get("evaluation", {}))
+
+
+def _seen(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    """Prompts of the evaluation that a stage has trained on."""
+    if facts.get("seen") is not None:
+        by = ", ".join(f"{STAGES[stage]} {count:,}" for stage, count in facts["seen_by"].items() if count)
+        yield Finding(
+            "Prompts of the evaluation",
+            "amber" if facts["seen"] else "ok",
+            f"{facts['seen']:,} of {facts['prompts']:,} prompts of the evaluation were trained on too ({by}), so its "
+            "numbers may be better than new prompts would show."
+            if facts["seen"]
+            else f"No stage has trained on any of the {facts['prompts']:,} prompts of the evaluation.",
+            "Give evaluation.prompts that stand in none of the files to train on (sft.data, reward.data, ppo.prompts), "
+            "or take them out there, and run again.",
+        )
 
 
 def _of_ppo(run: Recorded) -> Iterator[Finding]:

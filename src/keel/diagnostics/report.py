@@ -24,14 +24,14 @@ from keel.diagnostics.recorded import Recorded, read_run
 from keel.display import duration
 from keel.errors import UserError
 from keel.preferences.agreement import ceiling
-from keel.summary import STAGES, Summary, judge_in_words, kl_in_words, outcome, percent, story
+from keel.summary import STAGES, Summary, judge_in_words, kl_in_words, novelty, outcome, percent, story
 
 _DOING: Mapping[str, str] = {
     "sft": "learnt to imitate demonstrations",
     "preferences": "answers compared by people",
     "reward": "learnt which answer people prefer",
     "ppo": "practised against the reward",
-    "evaluation": "answered prompts that no stage had seen",
+    "evaluation": "answered prompts",
 }
 _AGREEMENT: Mapping[str, str] = {
     "agreement": "two annotators say the same",
@@ -260,7 +260,8 @@ def _stages(summary: Summary) -> Iterator[StageLine]:
         if key in summary.stages:
             seconds, peak_mb = (float(summary.stages[key][fact]) for fact in ("seconds", "peak_mb"))
             share = round(100 * seconds / total, 2)
-            yield StageLine(name, _DOING[key], duration(seconds), seconds, share, peak_mb)
+            doing = _DOING[key] + (novelty(summary.stages[key]) if key == "evaluation" else "")
+            yield StageLine(name, doing, duration(seconds), seconds, share, peak_mb)
 
 
 def _numbers(summary: Summary) -> list[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from keel.errors import UserError
 from keel.rollout.score import LearnedReward, as_sampled
 from keel.stages.answers import answerable, answers
 from keel.stages.cast import frozen_language, frozen_reward
+from keel.stages.seen import seen
 from keel.stages.workspace import Workspace, write_text
 from keel.training.annotate import annotate
 from keel.types import Prompt, Rollout, Scored
@@ -65,7 +66,7 @@ def evaluation(space: Workspace) -> None:
             "length_ppo": fmean(len(one.tokens) for one in said["ppo"]),
         }
         facts |= {name: fmean(values) for name, values in scores.items()}
-        facts |= {"prompts": len(prompts), **asked.left_out}
+        facts |= {"prompts": len(prompts), **asked.left_out, **seen(space, prompts)}
         _write(space, said, scores)
         facts["examples"] = _examples(said, scores, judge)
 

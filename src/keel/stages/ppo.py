@@ -31,6 +31,7 @@ from keel.rollout.score import (
 )
 from keel.stages.answers import answerable
 from keel.stages.cast import RoleGenerator, frozen_reward, online_roles
+from keel.stages.seen import fingerprint, remember
 from keel.stages.sft import demonstrations
 from keel.stages.workspace import Workspace
 from keel.training.online import Update, practise
@@ -77,15 +78,18 @@ def practising(space: Workspace) -> None:
         generator = RoleGenerator(roles.policy, LocalGenerator(roles.policy.select(), chat.tokenizer))
         scorer = _scorer(space, chat, roles, path, prompts, generator)
         last: dict[str, float] = {}
+        met: set[str] = set()
         with Lines(space.directory / "ppo" / "rollouts.jsonl") as kept:
 
             def keep(update: Update) -> None:
                 kept.write(*(_row(update.version, one) for one in update.valued))
+                met.update(fingerprint(one.scored.rollout.prompt.messages) for one in update.valued)
                 last.update(update.metrics)
                 facts.setdefault("reward_first", update.metrics["reward"])
 
             practise(roles, generator, scorer, chat, prompts, settings, seed, record, keep)
         roles.policy.save(space.model("ppo"), chat.tokenizer)
+        remember(space, "ppo", met)
         facts |= {"updates": settings.updates, "reward_last": last["reward"], "kl_last": last["kl"]}
         facts |= {"prompts": len(prompts), **asked.left_out, "layout": space.recipe.model.layout}
 

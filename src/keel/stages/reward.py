@@ -9,6 +9,7 @@ from keel.diagnostics.winrate import win_rate
 from keel.errors import UserError
 from keel.stages.cast import reward_to_train
 from keel.stages.left_out import left_out, unfit
+from keel.stages.seen import fingerprint, remember
 from keel.stages.workspace import Workspace
 from keel.training.order import count_steps, split
 from keel.training.records import Record
@@ -21,7 +22,8 @@ def reward_modelling(space: Workspace, preferences: Sequence[Preference]) -> Non
     settings, seed = space.recipe.reward, space.recipe.seed
     chat = space.chat(space.supervised)
     rows = preferences if settings.limit is None else preferences[: settings.limit]
-    pairs = [Pair(tree, row.probability, row.margin) for row, tree in fitting(chat.preference, rows)]
+    made = fitting(chat.preference, rows)
+    pairs = [Pair(tree, row.probability, row.margin) for row, tree in made]
     space.display.note(chat.truncation.summary())
     if not pairs:
         raise UserError(f"no pair fits into model.max_length {chat.max_length}; allow more tokens")
@@ -31,6 +33,8 @@ def reward_modelling(space: Workspace, preferences: Sequence[Preference]) -> Non
         model = reward_to_train(space)
         fit_reward(model, training, held_out, settings, seed, record)
         model.save(space.model("reward"), chat.tokenizer)
+        trained = {pair.tree.trunk for pair in training}
+        remember(space, "reward", (fingerprint(row.prompt) for row, tree in made if tree.trunk in trained))
         facts |= {"pairs": len(training), "held_out_pairs": len(held_out), "truncated": chat.truncation.truncated}
         facts |= {"texts": 2 * len(pairs), **left_out(len(rows), unfit(chat.truncation))}
         if any(pair.probability != 0.5 for pair in held_out):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from keel.data.chat import fitting
 from keel.data.formats import Rows
 from keel.errors import UserError
 from keel.stages.cast import policy_to_train
 from keel.stages.left_out import left_out, unfit
+from keel.stages.seen import fingerprint, questions, remember
 from keel.stages.workspace import Workspace
 from keel.training.order import count_steps, split
 from keel.training.records import Record
@@ -27,7 +30,8 @@ def fine_tuning(space: Workspace) -> None:
     settings, seed = space.recipe.sft, space.recipe.seed
     chat = space.chat(space.base)
     rows = demonstrations(space)
-    trees = [tree for _, tree in fitting(lambda row: chat.demonstration(row.messages), rows)]
+    made = fitting(lambda row: chat.demonstration(row.messages), rows)
+    trees = [tree for _, tree in made]
     space.display.note(chat.truncation.summary())
     if not trees:
         raise UserError(f"no demonstration fits into model.max_length {chat.max_length}; allow more tokens")
@@ -37,6 +41,9 @@ def fine_tuning(space: Workspace) -> None:
         policy = policy_to_train(space)
         fine_tune(policy, training, held_out, settings, seed, record)
         policy.save(space.model("sft"), chat.tokenizer)
+        trained = {tree.trunk for tree in training}
+        asked = chain.from_iterable(questions(row.messages) for row, tree in made if tree.trunk in trained)
+        remember(space, "sft", map(fingerprint, asked))
         facts |= {
             "base": space.recipe.model.path,
             "demonstrations": len(training),
