@@ -12,7 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keel.data.formats import Remark, Rows, read_demonstrations, read_preferences, read_prompts, read_rankings
+from keel.data.formats import (
+    Remark,
+    Rows,
+    read_comparisons,
+    read_demonstrations,
+    read_preferences,
+    read_prompts,
+    read_rankings,
+)
 from keel.errors import UserError
 from keel.types import Demonstration, Message, Preference, Prompt, Ranking
 
@@ -156,6 +164,19 @@ def test_repeated_answer_keeps_its_best_place(tmp_path: Path) -> None:
     rows = read_rankings(jsonl(tmp_path, {"prompt": "Hi", "completions": ["a", "b", "a"]}))
     assert rows.items == (Ranking((USER,), (said("a"), said("b"))),)
     assert len(rows.notes) == 1
+
+
+def test_pairs_and_rankings_stand_in_one_file(tmp_path: Path) -> None:
+    pair = {"prompt": "Hi", "chosen": "good", "rejected": "bad"}
+    ranked = {"prompt": "Hi", "responses": ["b", "a"], "scores": [1, 2]}
+    source = jsonl(tmp_path, pair, ranked, pair | {"responses": ["x", "y"]})
+    rows = read_comparisons(source)
+    assert rows.items == (
+        Preference((USER,), said("good"), said("bad")),
+        Ranking((USER,), (said("a"), said("b"))),
+        Preference((USER,), said("good"), said("bad")),
+    )
+    assert rows.unused == ()
 
 
 def test_the_first_rows_are_those_that_count_as_read(tmp_path: Path) -> None:
@@ -363,6 +384,12 @@ def test_real_file_of_a_user() -> None:
             {"prompt": "Hi", "chosen": "x", "rejected": "y", "margin": float("nan")},
             "'margin' should be a number, not nan",
         ),
+        (
+            read_comparisons,
+            {"prompt": "Hi", "answers": ["x", "y"]},
+            "a preference or a ranking needs 'prompt', 'chosen'",
+        ),
+        (read_comparisons, {"prompt": "Hi", "chosen": "x"}, "a preference needs 'prompt', 'chosen' and 'rejected'"),
         (read_rankings, {"prompt": "Hi", "completions": "x"}, "'completions' should be a list, not a text"),
         (read_rankings, {"prompt": "Hi", "chosen": "x"}, "a ranking needs"),
         (read_rankings, {"prompt": "Hi", "completions": ["a", "b"], "ranks": [1]}, "has 2 answers and 1 ranks"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -499,6 +500,43 @@ def test_pairs_of_one_prompt_are_not_split_between_training_and_measuring(base: 
     data = own_data(tmp_path / "data") | {"reward": rows(tmp_path / "pairs.jsonl", content)}
     summary = run_stage("reward", only("reward", recipe(base, data)), tmp_path / "run", SilentDisplay())
     assert (summary.stages["reward"]["pairs"], summary.stages["reward"]["held_out_pairs"]) == (32, 8)  # whole prompts
+
+
+def test_rankings_train_as_their_pairs_do(base: Path, tmp_path: Path) -> None:
+    """Six prompts, four answers each: the ranking, and the six pairs in rows of their own, give the same weights."""
+    chance = random.Random(5)
+    content = [
+        {"prompt": say(chance, 3), "completions": [say(chance, 2 + place) for place in range(4)]} for _ in range(6)
+    ]
+    pairs = [
+        {"prompt": row["prompt"], "chosen": better, "rejected": worse}
+        for row in content
+        for better, worse in itertools.combinations(row["completions"], 2)
+    ]
+    found = {}
+    for name, given in (("rankings", content), ("pairs", pairs)):
+        data = own_data(tmp_path / "data") | {"reward": rows(tmp_path / f"{name}.jsonl", given)}
+        stages = run_stage("reward", only("reward", recipe(base, data)), tmp_path / name, SilentDisplay()).stages
+        found[name] = (stages, weights_of(tmp_path / name / "reward" / "model"))
+    assert found["rankings"][1] == found["pairs"][1]
+    for name, given, texts in (("rankings", 6, 24), ("pairs", 36, 72)):
+        collected, trained = found[name][0]["preferences"], found[name][0]["reward"]
+        assert (collected["pairs"], collected["given"], collected["dropped"]) == (36, given, 0)
+        assert (trained["prompts"], trained["pairs"], trained["held_out_pairs"]) == (4, 24, 12)
+        assert (trained["given"], trained["texts"]) == (given, texts)
+    assert found["rankings"][0]["reward"]["accuracy"] == found["pairs"][0]["reward"]["accuracy"]
+
+
+def test_the_accuracy_of_one_prompt_with_many_pairs_is_hardly_known(base: Path, tmp_path: Path) -> None:
+    """All held-out pairs are of one prompt: they count as one outcome."""
+    chance = random.Random(6)
+    content = [{"prompt": say(chance, 3), "completions": [say(chance, 3) for _ in range(5)]} for _ in range(4)]
+    data = own_data(tmp_path / "data") | {"reward": rows(tmp_path / "rankings.jsonl", content)}
+    facts = run_stage("reward", only("reward", recipe(base, data)), tmp_path / "run", SilentDisplay()).stages["reward"]
+    assert (facts["prompts"], facts["held_out_pairs"]) == (3, 10)
+    right = round(10 * facts["accuracy"])
+    outcomes = [1.0] * right + [0.0] * (10 - right)
+    assert (facts["accuracy_low"], facts["accuracy_high"]) == interval(outcomes, [0] * 10)
 
 
 def test_saved_tokenizers_carry_the_template_that_was_trained_with(

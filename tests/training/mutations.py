@@ -90,36 +90,88 @@ MUTATIONS = [
     ),
     Mutation("batches.micro_batches", "leaves one out", "in plan(trees, budget):", "in plan(trees, budget)[:2]:"),
     Mutation("batches.trained_tokens", "counts all tokens", "sum(sum(branch.mask)", "sum(len(branch.mask)"),
-    # The reward model
+    # What people compared, and the reward model
+    Mutation("comparisons.comparisons", "margin left out", "row.probability, row.margin)", "row.probability, 0.0)"),
+    Mutation(
+        "comparisons.comparisons",
+        "neighbours only",
+        "Pair(better, worse, 1.0, 0.0) for",
+        "Pair(better, worse, 1.0, 0.0) if worse == better + 1 else Pair(0, 1, 1.0, 0.0) for",
+    ),
+    Mutation("comparisons.comparisons", "worst first", "Pair(better, worse, 1.0", "Pair(worse, better, 1.0"),
+    Mutation("comparisons.together", "one answer too many", "<= MOST", "<= MOST + 1"),
+    Mutation(
+        "comparisons.together",
+        "fills the first tree only",
+        "            newest[row.tree.trunk] = len(joined)\n",
+        "            newest.setdefault(row.tree.trunk, len(joined))\n",
+    ),
+    Mutation("comparisons.together", "never joins", "if place is not None and", "if False and"),
+    Mutation(
+        "comparisons._union",
+        "answers twice",
+        "tuple(dict.fromkeys((*one.tree.branches, *other.tree.branches)))",
+        "(*one.tree.branches, *other.tree.branches)",
+    ),
+    Mutation(
+        "comparisons._union",
+        "pairs not moved",
+        "replace(pair, chosen=moved[pair.chosen], rejected=moved[pair.rejected])",
+        "pair",
+    ),
+    Mutation("comparisons._union", "the first pairs only", "(*one.pairs, *pairs))", "one.pairs)"),
     Mutation(
         "reward._shares",
         "prefers the rejected",
-        "            chosen, rejected, _prob",
-        "            rejected, chosen, _prob",
+        "bradley_terry(read.chosen, read.rejected",
+        "bradley_terry(read.rejected, read.chosen",
     ),
-    Mutation(
-        "reward._shares", "margin whatever is said", 'if settings.margin == "stated" else 0.0', "if True else 0.0"
-    ),
-    Mutation("reward._shares", "no margin", "pair.margin if settings", "0.0 if settings"),
+    Mutation("reward._shares", "margin whatever is said", 'if settings.margin == "stated" else', "if True else"),
+    Mutation("reward._shares", "no margin", 'if settings.margin == "stated" else', "if False else"),
     Mutation("reward._shares", "no centring", "settings.centring * centring", "0.0 * centring"),
     Mutation(
-        "reward._shares", "centring of the difference", "centring(chosen, rejected)", "centring(chosen, -rejected)"
-    ),
-    Mutation("reward._shares", "denominator of the micro-batch", "len(pairs))", "len(part))"),
-    Mutation(
         "reward._shares",
-        "labels of the wrong pairs",
-        "part = [pairs[place] for place in places]",
-        "part = [pairs[place] for place in reversed(places)]",
+        "centring of the difference",
+        "centring(read.chosen, read.rejected)",
+        "centring(read.chosen, -read.rejected)",
     ),
-    Mutation("reward._shares", "hard labels", "_probabilities(part).to", "_probabilities(part).round().to"),
-    Mutation("reward._micro", "pairs across trees", ".view(-1, 2).unbind(1)", ".view(2, -1).unbind(0)"),
-    Mutation("reward._accuracy", "an equal score is right", "> 0) & decided", ">= 0) & decided"),
-    Mutation("reward._accuracy", "ties count", "/ decided.sum()", "/ len(decided)"),
-    Mutation("reward._accuracy", "p < ½ read as p > ½", "(probability - 0.5).sign()", "1"),
-    Mutation("reward.measure", "loss is a sum", ".sum().item() / len(pairs)", ".sum().item()"),
+    Mutation(
+        "reward._shares", "denominator of the micro-batch", "read.weight, len(prompts))", "read.weight, len(loss))"
+    ),
+    Mutation("reward._shares", "prompts weigh by their pairs", "mean_over(loss * read.weight", "mean_over(loss"),
+    Mutation(
+        "reward._read",
+        "labels of the wrong pairs",
+        "part = [prompts[place] for place in micro.places]",
+        "part = [prompts[place] for place in reversed(micro.places)]",
+    ),
+    Mutation(
+        "reward._read",
+        "hard labels",
+        "start + pair.rejected, pair.probability",
+        "start + pair.rejected, round(pair.probability)",
+    ),
+    Mutation(
+        "reward._read",
+        "answers of the first prompt",
+        "(start + pair.chosen, start + pair.rejected",
+        "(pair.chosen, pair.rejected",
+    ),
+    Mutation(
+        "reward._read",
+        "trees have two branches",
+        "accumulate((len(one.tree.branches) for one in part), initial=0)",
+        "range(0, 2 * len(part), 2)",
+    ),
+    Mutation("reward._read", "divided by K", "1 / len(one.pairs)", "1 / len(one.tree.branches)"),
+    Mutation("reward._right", "an equal score is right", "(p - 0.5) > 0 for", "(p - 0.5) >= 0 for"),
+    Mutation("reward._right", "ties count", "for difference, p in read if p != 0.5", "for difference, p in read"),
+    Mutation("reward._right", "p < ½ read as p > ½", "difference * (p - 0.5) > 0", "difference > 0"),
+    Mutation("reward.measure", "loss is a sum", "* weight).sum().item() / len(prompts)", "* weight).sum().item()"),
+    Mutation(
+        "reward.measure", "prompts weigh by their pairs", "torch.zeros_like(p)) * weight)", "torch.zeros_like(p)))"
+    ),
     Mutation("reward.measure", "calibration not weighted", "sum(share * abs(", "sum(abs("),
-    Mutation("reward.measure", "ties are decided", "int((p != 0.5).sum())", "len(p)"),
     Mutation(
         "reward.calibration",
         "one way round",
@@ -132,7 +184,7 @@ MUTATIONS = [
         "reward.fit_reward",
         "held out is the training data",
         "fit = measure(model, held_out,",
-        "fit = measure(model, pairs,",
+        "fit = measure(model, prompts,",
     ),
     Mutation("reward.fit_reward", "the seed is ignored", "settings.max_steps, seed)", "settings.max_steps, 0)"),
     Mutation(

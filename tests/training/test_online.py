@@ -31,6 +31,7 @@ from keel.rollout.score import FunctionReward, LearnedReward, MissingEos, Weight
 from keel.stages.cast import RoleGenerator
 from keel.training.algorithm import GAE, Algorithm, InReward
 from keel.training.annotate import annotate, value
+from keel.training.comparisons import Comparisons, Pair
 from keel.training.credit import credit
 from keel.training.learner import Learner
 from keel.training.monitor import Tally
@@ -44,7 +45,7 @@ from keel.training.online import (
     minibatches,
     practise,
 )
-from keel.training.reward import Pair, fit_reward
+from keel.training.reward import fit_reward
 from keel.training.sft import fine_tune
 from keel.types import CriticSample, Prompt, Rollout
 from models.small import CONFIGS, build, words
@@ -489,7 +490,7 @@ def logged(go: Callable[[Path], object], directory: Path) -> set[str]:
 
 
 def test_every_logged_metric_is_documented_and_every_documented_one_logged(tmp_path: Path) -> None:
-    pairs = [Pair(pair_tree((5,), (6, 7), (8,)), 1.0, 0.0)]
+    pairs = [Comparisons(pair_tree((5,), (6, 7), (8,)), (Pair(0, 1, 1.0, 0.0),))]
 
     def sft(directory: Path) -> None:
         trees = demonstration_trees(random.Random(1), 3)

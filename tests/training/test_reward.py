@@ -14,10 +14,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from keel.config import Reward
-from keel.data.forest import Branch, Tree
+from keel.data.forest import Branch, Tree, grow
+from keel.maths.losses import bradley_terry, centring, kwise
 from keel.models.heads import ScalarHead
 from keel.models.roles import ScalarRole
-from keel.training.reward import Fit, Pair, calibration, fit_reward, measure, scores
+from keel.training.comparisons import Comparisons, Pair
+from keel.training.learner import Learner
+from keel.training.order import visits
+from keel.training.reward import Fit, calibration, fit_reward, measure, scores
 from models.small import some
 
 from .small import (
@@ -51,42 +55,76 @@ def settings(**changes: object) -> Reward:
     return Reward.model_validate(given | changes)
 
 
-def random_pairs(chance: random.Random, count: int) -> list[Pair]:
-    """Soft labels, ties, margins; answers of all lengths, some trunks shared in value."""
+def pair(tree: Tree, probability: float, margin: float) -> Comparisons:
+    """One pair of one prompt, the first branch chosen."""
+    return Comparisons(tree, (Pair(0, 1, probability, margin),))
+
+
+def random_pairs(chance: random.Random, count: int) -> list[Comparisons]:
+    """Soft labels, ties, margins; answers of all lengths, some trunks shared in value; one pair for each prompt."""
     pairs = []
     for place in range(count):
         trunk = (5, 6) if place % 3 == 0 else some(chance, chance.randrange(1, 6))
         tree = pair_tree(trunk, some(chance, chance.randrange(1, 8)), some(chance, chance.randrange(1, 8)))
         p = (1.0, 0.5, 0.8, 0.3)[place % 4]
-        pairs.append(Pair(tree, p, 0.0 if p == 0.5 else 0.25 * place))
+        pairs.append(pair(tree, p, 0.0 if p == 0.5 else 0.25 * place))
     return pairs
+
+
+def random_prompts(chance: random.Random, count: int) -> list[Comparisons]:
+    """Two to five answers each; some of their pairs, each way round, with soft labels, ties and margins."""
+    found = []
+    for place in range(count):
+        answers = {some(chance, chance.randrange(1, 7)): None for _ in range(2 + place % 4)}
+        tree = Tree(some(chance, chance.randrange(1, 6)), tuple(Branch(one, (True,) * len(one)) for one in answers))
+        every = [two if chance.random() < 0.5 else two[::-1] for two in itertools.combinations(range(len(answers)), 2)]
+        chosen = chance.sample(every, chance.randrange(1, len(every) + 1))
+        found.append(
+            Comparisons(
+                tree,
+                tuple(Pair(*two, chance.choice((1.0, 0.5, 0.8, 0.3)), chance.choice((0.0, 0.5))) for two in chosen),
+            )
+        )
+    return found
 
 
 def score(model: PreTrainedModel, weight: Tensor, tree: Tree, branch: int) -> Tensor:
     return numbers(model, weight, tree.trunk + tree.branches[branch].tokens)[-1]
 
 
-def loss_of(model: PreTrainedModel, weight: Tensor, pairs: Sequence[Pair], stated: bool) -> Tensor:
+def loss_of(model: PreTrainedModel, weight: Tensor, prompts: Sequence[Comparisons], stated: bool) -> Tensor:
     """The definition, pair by pair, from whole sequences read alone."""
     total = torch.zeros((), dtype=weight.dtype)
-    for pair in pairs:
-        chosen, rejected = (score(model, weight, pair.tree, branch) for branch in (0, 1))
-        margin = pair.margin if stated else 0.0
-        for share, delta in ((pair.probability, chosen - rejected), (1 - pair.probability, rejected - chosen)):
-            total = total + share * torch.log1p(torch.exp(-(delta - margin)))
-        total = total + CENTRING * (chosen + rejected) ** 2
-    return total / len(pairs)
+    for one in prompts:
+        own = torch.zeros((), dtype=weight.dtype)
+        for two in one.pairs:
+            chosen, rejected = (score(model, weight, one.tree, branch) for branch in (two.chosen, two.rejected))
+            margin = two.margin if stated else 0.0
+            for share, delta in ((two.probability, chosen - rejected), (1 - two.probability, rejected - chosen)):
+                own = own + share * torch.log1p(torch.exp(-(delta - margin)))
+            own = own + CENTRING * (chosen + rejected) ** 2
+        total = total + own / len(one.pairs)
+    return total / len(prompts)
 
 
 @torch.no_grad()
-def deltas_of(model: PreTrainedModel, weight: Tensor, pairs: Sequence[Pair]) -> list[float]:
-    return [float(score(model, weight, pair.tree, 0) - score(model, weight, pair.tree, 1)) for pair in pairs]
+def deltas_of(model: PreTrainedModel, weight: Tensor, prompts: Sequence[Comparisons]) -> list[float]:
+    return [
+        float(score(model, weight, one.tree, two.chosen) - score(model, weight, one.tree, two.rejected))
+        for one in prompts
+        for two in one.pairs
+    ]
 
 
+def labels_of(prompts: Sequence[Comparisons]) -> list[float]:
+    return [two.probability for one in prompts for two in one.pairs]
+
+
+@pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("margin", ["none", "stated"])
 @pytest.mark.parametrize("budget", BUDGETS)
-def test_loss_and_gradient_equal_the_definition(budget: int, margin: str, tmp_path: Path) -> None:
-    pairs = random_pairs(random.Random(1), 9)
+def test_loss_and_gradient_equal_the_definition(budget: int, margin: str, several: bool, tmp_path: Path) -> None:
+    pairs = random_prompts(random.Random(1), 9) if several else random_pairs(random.Random(1), 9)
     model, weight = plain(), head().weight.detach().clone().requires_grad_(True)
     theirs = loss_of(model, weight, pairs, margin == "stated")
     role = scalar()
@@ -107,57 +145,132 @@ def test_loss_and_gradient_equal_the_definition(budget: int, margin: str, tmp_pa
     assert weight.grad is not None
     check_equal({"head": before - role.head.weight.detach()}, {"head": weight.grad}, 1e-6)
     deltas = deltas_of(model, weight.detach(), pairs)
-    right = [(delta > 0) == (pair.probability > 0.5) for delta, pair in zip(deltas, pairs, strict=True)]
-    decided = [pair.probability != 0.5 for pair in pairs]
+    right = [(delta > 0) == (p > 0.5) for delta, p in zip(deltas, labels_of(pairs), strict=True)]
+    decided = [p != 0.5 for p in labels_of(pairs)]
     assert row["accuracy"] == pytest.approx(
         sum(itertools.compress(right, decided)) / sum(decided)
     )  # before the step, as the loss is
 
 
-def test_measures_by_hand() -> None:
-    pairs = random_pairs(random.Random(2), 11)
+def as_before(role: ScalarRole, pairs: Sequence[Comparisons]) -> Tensor:
+    """The loss of pairs as it was before a prompt could have several: the branches in turn, one mean."""
+    chosen, rejected = role.scores(grow([one.tree for one in pairs], role.layout)).view(-1, 2).unbind(1)
+    p, margin = (torch.tensor([getattr(one.pairs[0], name) for one in pairs]) for name in ("probability", "margin"))
+    losses = bradley_terry(chosen, rejected, p, margin) + CENTRING * centring(chosen, rejected)
+    return losses.sum() / len(pairs)
+
+
+def test_one_pair_for_each_prompt_is_what_it_always_was(tmp_path: Path) -> None:
+    """To the last bit: the loss, and the weights after a step."""
+    pairs = random_pairs(random.Random(8), 9)
+    role, other = (scalar(dtype=torch.float32) for _ in range(2))
+    with record(tmp_path) as written:
+        fit_reward(role, pairs, [], settings(margin="stated", micro_tokens=100_000), 0, written)
+    order = next(visits(9, 100, 1, None, 0))
+    learner = Learner(other.parameters(), settings().optimizer, 1)
+    report = learner.step([as_before(other, [pairs[place] for place in order])])
+    (row,) = rows_of(tmp_path)
+    assert (row["loss"], row["grad_norm"]) == (report.loss, report.grad_norm)
+    assert not unequal(weights(role.named_parameters()), weights(other.named_parameters()))
+
+
+def ranking(chance: random.Random, answers: int) -> Comparisons:
+    """All pairs of so many answers of different lengths, best first."""
+    branches = tuple(Branch(one, (True,) * len(one)) for one in (some(chance, 2 + place) for place in range(answers)))
+    pairs = (Pair(*two, 1.0, 0.0) for two in itertools.combinations(range(answers), 2))
+    return Comparisons(Tree(some(chance, 3), branches), tuple(pairs))
+
+
+def test_rankings_have_the_k_wise_loss(tmp_path: Path) -> None:
+    """InstructGPT's equation 1, as `keel.maths.losses.kwise` has it: K = 2, 4, 3 and 5 in one batch."""
+    chance = random.Random(9)
+    prompts = [ranking(chance, answers) for answers in (2, 4, 3, 5)]
+    role = scalar()
+    forest = grow([one.tree for one in prompts], role.layout)
+    with torch.no_grad():
+        expected = kwise(role.scores(forest), forest.tree).mean()
+    assert measure(role, prompts, 40).loss == pytest.approx(float(expected), rel=1e-6)
+    with record(tmp_path) as written:
+        fit_reward(role, prompts, [], settings(centring=0.0), 0, written)
+    assert rows_of(tmp_path)[0]["loss"] == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_each_answer_is_read_once(tmp_path: Path) -> None:
+    """Five answers in ten pairs: five branches on one trunk, not ten pairs of branches."""
+    prompt = ranking(random.Random(10), 5)
+    role = scalar(dtype=torch.float32)
+    sizes = []
+    plainly = role.scores
+    role.scores = lambda forest: (sizes.append((len(forest.ends), len(forest.tokens))), plainly(forest))[1]  # type: ignore[func-returns-value, method-assign]
+    with record(tmp_path) as written:
+        fit_reward(role, [prompt], [], settings(), 0, written)
+    assert sizes == [(5, 3 + 2 + 3 + 4 + 5 + 6)]
+
+
+def test_what_is_right_is_told_prompt_by_prompt() -> None:
+    prompts = random_prompts(random.Random(11), 8)
+    deltas = deltas_of(plain(), head().weight.detach(), prompts)
+    found = iter(zip(deltas, labels_of(prompts), strict=True))
+    expected = [
+        [(delta > 0) == (p > 0.5) for delta, p in itertools.islice(found, len(one.pairs)) if p != 0.5]
+        for one in prompts
+    ]
+    fit = measure(scalar(), prompts, 40)
+    assert [list(one) for one in fit.right] == expected
+    together = list(itertools.chain.from_iterable(expected))
+    assert fit.accuracy == pytest.approx(sum(together) / len(together))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_measures_by_hand(several: bool) -> None:
+    pairs = random_prompts(random.Random(2), 7) if several else random_pairs(random.Random(2), 11)
     model, weight = plain(), head().weight.detach()
     deltas = deltas_of(model, weight, pairs)
     loss = right = 0.0
     bins: dict[int, list[tuple[float, float]]] = {}
-    for delta, pair in zip(deltas, pairs, strict=True):
+    shares = [1 / len(one.pairs) for one in pairs for _ in one.pairs]
+    for delta, p, share in zip(deltas, labels_of(pairs), shares, strict=True):
         chance = 1 / (1 + math.exp(-delta))
-        loss -= pair.probability * math.log(chance) + (1 - pair.probability) * math.log(1 - chance)
-        right += pair.probability != 0.5 and (delta > 0) == (pair.probability > 0.5)
-        for predicted, actual in ((chance, pair.probability), (1 - chance, 1 - pair.probability)):
+        loss -= share * (p * math.log(chance) + (1 - p) * math.log(1 - chance))
+        right += p != 0.5 and (delta > 0) == (p > 0.5)
+        for predicted, actual in ((chance, p), (1 - chance, 1 - p)):
             bins.setdefault(int(predicted * 10), []).append((predicted, actual))
-    error = sum(abs(sum(p - a for p, a in inside)) for inside in bins.values()) / (2 * len(pairs))
-    decided = sum(pair.probability != 0.5 for pair in pairs)
-    assert decided == 8
+    error = sum(abs(sum(p - a for p, a in inside)) for inside in bins.values()) / (2 * len(deltas))
+    decided = sum(p != 0.5 for p in labels_of(pairs))
+    assert 0 < decided < len(deltas)
     for budget in BUDGETS:
         fit = measure(scalar(), pairs, budget)
         assert fit.loss == pytest.approx(loss / len(pairs), rel=1e-5)  # without margin and centring
-        assert (fit.accuracy, fit.decided) == (pytest.approx(right / decided), decided)
+        assert (fit.accuracy, decided_of(fit)) == (pytest.approx(right / decided), decided)
         assert fit.calibration == pytest.approx(error, rel=1e-5)
         assert len(fit.bins) == len(bins)
         for (predicted, actual, share), (_, inside) in zip(fit.bins, sorted(bins.items()), strict=True):
             assert predicted == pytest.approx(sum(p for p, _ in inside) / len(inside), rel=1e-5)
             assert actual == pytest.approx(sum(a for _, a in inside) / len(inside), rel=1e-5)
-            assert share == pytest.approx(len(inside) / (2 * len(pairs)))
+            assert share == pytest.approx(len(inside) / (2 * len(deltas)))
         assert sum(share for _, _, share in fit.bins) == pytest.approx(1)
+
+
+def decided_of(fit: Fit) -> int:
+    return sum(len(one) for one in fit.right)
 
 
 def planted(given: Sequence[tuple[float, float]], probabilities: Sequence[float]) -> Fit:
     """`measure` of a model that gives these scores (chosen, rejected) to the pairs."""
     role = scalar(dtype=torch.float32)
-    role.scores = lambda forest: torch.tensor([score for pair in given for score in pair])  # type: ignore[method-assign]
-    pairs = [Pair(pair_tree((5,), (6,), (7,)), p, 0.0) for p in probabilities]
+    role.scores = lambda forest: torch.tensor([score for two in given for score in two])  # type: ignore[method-assign]
+    pairs = [pair(pair_tree((5,), (6,), (7,)), p, 0.0) for p in probabilities]
     return measure(role, pairs, 100_000)
 
 
 def test_accuracy_needs_a_strictly_higher_score_and_leaves_ties_out() -> None:
     fit = planted([(1.0, 0.0), (0.0, 0.0), (0.0, 1.0), (2.0, 1.0)], [1.0, 1.0, 1.0, 0.5])
-    assert (fit.accuracy, fit.decided) == (pytest.approx(1 / 3), 3)  # an equal score is not right
+    assert (fit.accuracy, decided_of(fit)) == (pytest.approx(1 / 3), 3)  # an equal score is not right
     fit = planted([(0.0, 1.0), (1.0, 0.0)], [0.2, 0.2])
-    assert (fit.accuracy, fit.decided) == (0.5, 2)  # p < ½: the second answer is the better one
+    assert (fit.accuracy, decided_of(fit)) == (0.5, 2)  # p < ½: the second answer is the better one
     fit = planted([(0.0, 1.0), (1.0, 0.0)], [0.5, 0.5])
     assert math.isnan(fit.accuracy)
-    assert fit.decided == 0
+    assert decided_of(fit) == 0
     assert fit.loss == pytest.approx(math.log(1 + math.exp(1)) - 0.5)
 
 
@@ -188,10 +301,14 @@ def test_a_calibrated_model_has_no_error_and_a_bold_one_has() -> None:
 def test_the_order_of_the_two_answers_does_not_matter(margin: str, tmp_path: Path) -> None:
     """Swapped answers with p → 1 − p: the same loss, step and measures."""
     pairs = random_pairs(random.Random(3), 8)
-    swapped = [Pair(Tree(one.tree.trunk, one.tree.branches[::-1]), 1 - one.probability, one.margin) for one in pairs]
+    swapped = [
+        pair(Tree(one.tree.trunk, one.tree.branches[::-1]), 1 - two.probability, two.margin)
+        for one in pairs
+        for two in one.pairs
+    ]
     first, second = scalar(), scalar()
     mine, theirs = measure(first, pairs, 40), measure(second, swapped, 40)
-    assert (mine.accuracy, mine.decided) == (theirs.accuracy, theirs.decided)
+    assert (mine.accuracy, mine.right) == (theirs.accuracy, theirs.right)
     assert mine.loss == pytest.approx(theirs.loss, rel=1e-6)
     assert mine.calibration == pytest.approx(theirs.calibration, rel=1e-5)
     for name, role, given in (("a", first, pairs), ("b", second, swapped)):
@@ -231,7 +348,7 @@ def test_rows_that_are_logged_and_what_is_measured_at_the_end(tmp_path: Path) ->
 
 
 def test_a_batch_of_ties_has_no_accuracy(tmp_path: Path) -> None:
-    pairs = [Pair(pair_tree((5,), (6,), (7,)), 0.5, 0.0)]
+    pairs = [pair(pair_tree((5,), (6,), (7,)), 0.5, 0.0)]
     with record(tmp_path) as written:
         fit_reward(scalar(dtype=torch.float32), pairs, [], settings(), 0, written)
     assert rows_of(tmp_path)[0]["accuracy"] is None  # JSON has no nan
@@ -259,7 +376,7 @@ def test_it_learns_a_planted_preference_and_knows_it_on_unseen_pairs(tmp_path: P
         swap = chance.random() < 0.5
         p = 0.9 if place % 10 == 0 else 1.0
         pairs.append(
-            Pair(pair_tree(some(chance, 3), *((bad, good) if swap else (good, bad))), 1 - p if swap else p, 0.0)
+            pair(pair_tree(some(chance, 3), *((bad, good) if swap else (good, bad))), 1 - p if swap else p, 0.0)
         )
     training, held_out = pairs[:400], pairs[400:]
     role = fresh(0)
@@ -276,7 +393,7 @@ def test_it_learns_a_planted_preference_and_knows_it_on_unseen_pairs(tmp_path: P
     assert rows[-1]["held_out/accuracy"] == fit.accuracy
     assert rows[-1]["loss"] < rows[0]["loss"] / 2
     # centring: the mean of the scores stays near 0
-    assert abs(scores(role, [pair.tree for pair in held_out], 8192).mean()) < 0.5
+    assert abs(scores(role, [one.tree for one in held_out], 8192).mean()) < 0.5
 
 
 def test_a_run_is_a_function_of_its_seed(tmp_path: Path) -> None:

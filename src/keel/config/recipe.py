@@ -95,7 +95,8 @@ class Preferences(Section):
     """How many prompts. Below about 2000 comparisons a reward model is near chance (Gao et al., 2210.10760)."""
 
     samples_per_prompt: Annotated[int, Field(ge=2)] = 2
-    """Answers per prompt; each pair of them is compared."""
+    """Answers per prompt; each pair of them is compared, and the reward model learns from all of a prompt's pairs at
+    once. Source: 4 to 9 in InstructGPT (2203.02155)."""
 
     sampling: Sampling = Sampling()
 
@@ -127,7 +128,8 @@ class Reward(Supervised):
     """The reward model: a scalar read off the last token, fitted to the preferences."""
 
     batch_size: Count = 64
-    """Pairs per optimizer step, in all, however many devices share them. Source: 64 in InstructGPT (2203.02155)."""
+    """Prompts per optimizer step, each with all its pairs, in all, however many devices share them. Each prompt weighs
+    the same. Source: 64 in InstructGPT (2203.02155)."""
 
     optimizer: Optimizer = Optimizer(lr=9e-6)
 

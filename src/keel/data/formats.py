@@ -7,6 +7,7 @@
 | | optional: `probability` that the chosen is preferred, in [0, 1]; `margin`, in units of reward |
 | `read_rankings` | `prompt` and `completions` (or `responses`), best first |
 | | or in any order with `ranks` (1 = best) or `scores` (more = better) |
+| `read_comparisons` | a preference or a ranking, row by row |
 | `read_prompts` | `prompt`, or `messages` (a closing assistant's turn is cut off); optional `id` |
 | | every column that is not used goes to `Prompt.columns` |
 
@@ -105,12 +106,17 @@ def read_demonstrations(source: str | Path, columns: Mapping[str, str] | None = 
 
 def read_preferences(source: str | Path, columns: Mapping[str, str] | None = None) -> Rows[Preference]:
     """Pairs of answers, the better one named `chosen`. See `read_demonstrations` for `columns` and errors."""
-    return _rows(source, columns, _preference, (*_PROMPT, "chosen", "rejected", "probability", "margin"))
+    return _rows(source, columns, _preference, (*_PROMPT, *_PAIR))
 
 
 def read_rankings(source: str | Path, columns: Mapping[str, str] | None = None) -> Rows[Ranking]:
     """K ≥ 2 answers to a prompt, put best first. See `read_demonstrations` for `columns` and errors."""
-    return _rows(source, columns, _ranking, (*_PROMPT, "completions", "responses", "ranks", "scores"))
+    return _rows(source, columns, _ranking, (*_PROMPT, *_RANKED))
+
+
+def read_comparisons(source: str | Path, columns: Mapping[str, str] | None = None) -> Rows[Preference | Ranking]:
+    """Pairs and rankings, each row as it is. See `read_demonstrations` for `columns` and errors."""
+    return _rows(source, columns, _comparison, (*_PROMPT, *_PAIR, *_RANKED))
 
 
 def read_prompts(source: str | Path, columns: Mapping[str, str] | None = None) -> Rows[Prompt]:
@@ -125,6 +131,10 @@ def read_prompts(source: str | Path, columns: Mapping[str, str] | None = None) -
 
 
 _PROMPT = (*PROMPTS, "input", "system")
+_PAIR = ("chosen", "rejected", "probability", "margin")
+_RANKED = ("completions", "responses", "ranks", "scores")
+_SHAPES_OF_PAIRS = ("'prompt', 'chosen' and 'rejected'", "'chosen' and 'rejected' that begin alike")
+_SHAPE_OF_RANKINGS = "'prompt' and 'completions' (with 'ranks' or 'scores' unless best first)"
 
 
 def _rows(
@@ -198,8 +208,7 @@ def _demonstration(row: Row) -> Demonstration | _Drop:
 def _preference(row: Row) -> Preference | _Drop:
     asked = prompt(row)
     if not (row.has("chosen") and row.has("rejected")):
-        shapes = ("'prompt', 'chosen' and 'rejected'", "'chosen' and 'rejected' that begin alike")
-        raise row.unlike("a preference", shapes)
+        raise row.unlike("a preference", _SHAPES_OF_PAIRS)
     if asked is None:
         parted = _part(conversation(row, "chosen"), conversation(row, "rejected"))
         if isinstance(parted, _Drop):
@@ -221,6 +230,14 @@ def _preference(row: Row) -> Preference | _Drop:
     return Preference(asked, chosen, rejected, probability, margin)
 
 
+def _comparison(row: Row) -> Preference | Ranking | _Drop:
+    if row.has("chosen") or row.has("rejected"):
+        return _preference(row)
+    if row.has("completions") or row.has("responses"):
+        return _ranking(row)
+    raise row.unlike("a preference or a ranking", (*_SHAPES_OF_PAIRS, _SHAPE_OF_RANKINGS))
+
+
 def _part(chosen: Conversation, rejected: Conversation) -> tuple[Conversation, Conversation, Conversation] | _Drop:
     """Two conversations that begin alike → what they share, and how each goes on."""
     if chosen == rejected:
@@ -237,7 +254,7 @@ def _ranking(row: Row) -> Ranking | _Drop:
     asked = prompt(row)
     name = next((name for name in ("completions", "responses") if row.has(name)), None)
     if asked is None or name is None:
-        raise row.unlike("a ranking", ("'prompt' and 'completions' (with 'ranks' or 'scores' unless best first)",))
+        raise row.unlike("a ranking", (_SHAPE_OF_RANKINGS,))
     answers = [answer(row, value, name, asked) for value in row.values(name)]
     if row.filled("ranks") and row.filled("scores"):
         raise row.error("has both 'ranks' and 'scores'; keep one of them.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from math import comb
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from keel.preferences.store import PreferenceStore
 from keel.stages.answers import answerable, answers
 from keel.stages.left_out import left_out
 from keel.stages.workspace import Facts, Workspace
-from keel.types import Message, Preference, Prompt, Rollout
+from keel.types import Message, Preference, Prompt, Ranking, Rollout
 
 _STEP = 1 / 3
 """Units of reward per step of stated strength: 1, ⅔, ⅓, as in Llama 2 (2307.09288)."""
@@ -35,7 +36,7 @@ def check_collecting(space: Workspace) -> None:
     """UserError where there is nobody to judge, a file cannot be read, or people's judgements would be lost."""
     recipe = space.recipe
     if recipe.reward.data is not None:
-        space.sources.preferences(recipe.reward.data, recipe.reward.columns)
+        space.sources.comparisons(recipe.reward.data, recipe.reward.columns)
         return
     if recipe.preferences.labels.data is not None:
         space.sources.labels(recipe.preferences.labels)
@@ -46,14 +47,15 @@ def check_collecting(space: Workspace) -> None:
     _keep_people(space)
 
 
-def collect_preferences(space: Workspace) -> list[Preference]:
-    """What the reward model is to learn from: the user's own pairs, their labels, or simulated judgements."""
+def collect_preferences(space: Workspace) -> Sequence[Preference | Ranking]:
+    """What the reward model is to learn from: the user's own pairs and rankings, labels, or simulated judgements."""
     recipe = space.recipe
     if recipe.reward.data is not None:
         with space.stage("preferences", None) as facts:
-            rows = space.sources.preferences(recipe.reward.data, recipe.reward.columns)
-            facts |= {"pairs": len(rows), **left_out(rows.read, [one.reason for one in rows.dropped])}
-        return list(rows.items)
+            rows = space.sources.comparisons(recipe.reward.data, recipe.reward.columns)
+            pairs = sum(comb(len(row.completions), 2) if isinstance(row, Ranking) else 1 for row in rows)
+            facts |= {"pairs": pairs, **left_out(rows.read, [one.reason for one in rows.dropped])}
+        return rows.items
     with PreferenceStore.open(_database(space)) as store, space.stage("preferences", None) as facts:
         if recipe.preferences.labels.data is not None:
             import_labels(store, space.sources.labels(recipe.preferences.labels))

@@ -5,47 +5,55 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keel.data.chat import fitting
-from keel.diagnostics.winrate import win_rate
+from keel.diagnostics.winrate import interval
 from keel.errors import UserError
 from keel.stages.cast import reward_to_train
 from keel.stages.left_out import left_out, unfit
 from keel.stages.seen import fingerprint, remember
-from keel.stages.workspace import Workspace
+from keel.stages.workspace import Facts, Workspace
+from keel.training.comparisons import Comparisons, comparisons, together
 from keel.training.order import count_steps, split
 from keel.training.records import Record
-from keel.training.reward import Pair, fit_reward, measure
-from keel.types import Preference
+from keel.training.reward import Fit, fit_reward, measure
+from keel.types import Preference, Ranking
 
 
-def reward_modelling(space: Workspace, preferences: Sequence[Preference]) -> None:
+def reward_modelling(space: Workspace, preferences: Sequence[Preference | Ranking]) -> None:
     """Fit a reward model, on top of the supervised one, and write it down."""
     settings, seed = space.recipe.reward, space.recipe.seed
     chat = space.chat(space.supervised)
     rows = preferences if settings.limit is None else preferences[: settings.limit]
-    made = fitting(chat.preference, rows)
-    pairs = [Pair(tree, row.probability, row.margin) for row, tree in made]
+    made = fitting(lambda row: comparisons(chat, row), rows)
+    prompts = together(one for _, one in made)
     space.display.note(chat.truncation.summary())
-    if not pairs:
+    if not prompts:
         raise UserError(f"no pair fits into model.max_length {chat.max_length}; allow more tokens")
-    training, held_out = split(pairs, settings.held_out, seed, lambda pair: pair.tree.trunk)
+    training, held_out = split(prompts, settings.held_out, seed, lambda one: one.tree.trunk)
     total = count_steps(len(training), settings.batch_size, settings.epochs, settings.max_steps)
     with space.stage("reward", total) as facts, Record(space.directory / "reward", space.display) as record:
         model = reward_to_train(space)
         fit_reward(model, training, held_out, settings, seed, record)
         model.save(space.model("reward"), chat.tokenizer)
-        trained = {pair.tree.trunk for pair in training}
-        remember(space, "reward", (fingerprint(row.prompt) for row, tree in made if tree.trunk in trained))
-        facts |= {"pairs": len(training), "held_out_pairs": len(held_out), "truncated": chat.truncation.truncated}
-        facts |= {"texts": 2 * len(pairs), **left_out(len(rows), unfit(chat.truncation))}
-        if any(pair.probability != 0.5 for pair in held_out):
-            fit = measure(model, held_out, settings.micro_tokens)
-            right = round(fit.accuracy * fit.decided)
-            interval = win_rate([1.0] * right + [0.0] * (fit.decided - right), [0.5] * fit.decided)
-            facts |= {
-                "accuracy": fit.accuracy,
-                "accuracy_low": interval.low,
-                "accuracy_high": interval.high,
-                "loss": fit.loss,
-                "calibration": fit.calibration,
-                "calibration_bins": [list(one) for one in fit.bins],
-            }
+        trained = {one.tree.trunk for one in training}
+        remember(space, "reward", (fingerprint(row.prompt) for row, one in made if one.tree.trunk in trained))
+        facts |= {"prompts": len(trained), "pairs": sum(len(one.pairs) for one in training)}
+        facts |= {"held_out_pairs": sum(len(one.pairs) for one in held_out)}
+        facts |= {"texts": sum(len(one.tree.branches) for _, one in made), "truncated": chat.truncation.truncated}
+        facts |= left_out(len(rows), unfit(chat.truncation))
+        if any(pair.probability != 0.5 for one in held_out for pair in one.pairs):
+            facts |= _fit(measure(model, held_out, settings.micro_tokens), held_out)
+
+
+def _fit(fit: Fit, held_out: Sequence[Comparisons]) -> Facts:
+    """How good the model is on unseen pairs; the interval of its accuracy knows which of them have one prompt."""
+    outcomes = [float(one) for right in fit.right for one in right]
+    asked = [one.tree.trunk for one, right in zip(held_out, fit.right, strict=True) for _ in right]
+    low, high = interval(outcomes, asked)
+    return {
+        "accuracy": fit.accuracy,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "loss": fit.loss,
+        "calibration": fit.calibration,
+        "calibration_bins": [list(one) for one in fit.bins],
+    }

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from keel.config import Labels as LabelSettings
-from keel.data.formats import Rows, read_demonstrations, read_preferences, read_prompts
+from keel.data.formats import Rows, read_comparisons, read_demonstrations, read_prompts
 from keel.preferences.importing import Columns, Labels, read_labels
-from keel.types import Demonstration, Preference, Prompt
+from keel.types import Demonstration, Preference, Prompt, Ranking
 
 T = TypeVar("T")
 
@@ -25,9 +25,9 @@ class Sources:
         """See `keel.data.formats.read_demonstrations`."""
         return self._rows(read_demonstrations, source, columns)
 
-    def preferences(self, source: str, columns: Mapping[str, str]) -> Rows[Preference]:
-        """See `keel.data.formats.read_preferences`."""
-        return self._rows(read_preferences, source, columns)
+    def comparisons(self, source: str, columns: Mapping[str, str]) -> Rows[Preference | Ranking]:
+        """See `keel.data.formats.read_comparisons`."""
+        return self._rows(read_comparisons, source, columns)
 
     def prompts(self, source: str, columns: Mapping[str, str]) -> Rows[Prompt]:
         """See `keel.data.formats.read_prompts`."""

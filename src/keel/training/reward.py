@@ -1,15 +1,20 @@
 """Reward-model training: scores whose differences predict which answer people prefer.
 
-    L = 1/P·Σ_pairs [ −p·log σ(Δ−m) − (1−p)·log σ(−Δ−m) + c·(r_chosen + r_rejected)² ],   Δ = r_chosen − r_rejected
+    L = 1/N·Σ_n 1/P_n·Σ_pairs [ −p·log σ(Δ−m) − (1−p)·log σ(−Δ−m) + c·(r_chosen + r_rejected)² ]
+    Δ = r_chosen − r_rejected
 
-The score of an answer is the scalar head at its last token. Source: InstructGPT (2203.02155); centring: 2312.09244.
+N prompts, prompt n with P_n pairs: every prompt weighs the same, however many answers to it were compared. The score of
+an answer is the scalar head at its last token. Source: InstructGPT (2203.02155), equation 1, where P_n = C(K,2);
+centring: 2312.09244.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain
 
 import torch
 from jaxtyping import Float
@@ -21,29 +26,19 @@ from keel.maths.losses import bradley_terry, centring
 from keel.maths.reduce import mean_over
 from keel.models.roles import ScalarRole
 from keel.training.batches import micro_batches
+from keel.training.comparisons import Comparisons
 from keel.training.learner import Learner
 from keel.training.order import count_steps, visits
 from keel.training.records import Record
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A preference as the reward model meets it: two branches (chosen, rejected) on one trunk.
-
-    `probability` = P(chosen is preferred); `margin` in units of reward.
-    """
-
-    tree: Tree
-    probability: float
-    margin: float
-
-
-@dataclass(frozen=True)
 class Fit:
-    """How well scores predict preferences, over P pairs.
+    """How well scores predict preferences, over N prompts with P pairs in all.
 
-    `accuracy` counts a pair as right when the answer with p > ½ scores strictly higher; it is over the `decided` pairs,
-    those with p ≠ ½. `loss` in nats per pair. `bins` = (mean predicted, mean actual, share) of ten bins of σ(Δ), and
+    `accuracy` counts a pair as right when the answer with p > ½ scores strictly higher; it is over the decided pairs of
+    all prompts, those with p ≠ ½, and `right` says it of each, prompt by prompt. `loss` in nats per pair, with every
+    prompt weighing the same. `bins` = (mean predicted, mean actual, share) of ten bins of σ(Δ) over all pairs, and
     `calibration` their expected error.
     """
 
@@ -51,29 +46,46 @@ class Fit:
     loss: float
     calibration: float
     bins: tuple[tuple[float, float, float], ...]
-    decided: int
+    right: tuple[tuple[bool, ...], ...]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Pairs whose answers were read: scores, labels, and the weight of each, 1 over the pairs of its prompt."""
+
+    chosen: Float[Tensor, " P"]
+    rejected: Float[Tensor, " P"]
+    probability: Float[Tensor, " P"]
+    margin: Float[Tensor, " P"]
+    weight: Float[Tensor, " P"]
 
 
 def fit_reward(
-    model: ScalarRole, pairs: Sequence[Pair], held_out: Sequence[Pair], settings: Reward, seed: int, record: Record
+    model: ScalarRole,
+    prompts: Sequence[Comparisons],
+    held_out: Sequence[Comparisons],
+    settings: Reward,
+    seed: int,
+    record: Record,
 ) -> None:
-    """Train `model` on pairs; logs loss and accuracy, and the same on the held-out pairs at the end."""
-    steps = count_steps(len(pairs), settings.batch_size, settings.epochs, settings.max_steps)
+    """Train `model` on the pairs of prompts; logs loss and accuracy, and the same on the held-out ones at the end."""
+    steps = count_steps(len(prompts), settings.batch_size, settings.epochs, settings.max_steps)
     learner = Learner(model.parameters(), settings.optimizer, steps)
     for step, places in enumerate(
-        visits(len(pairs), settings.batch_size, settings.epochs, settings.max_steps, seed), start=1
+        visits(len(prompts), settings.batch_size, settings.epochs, settings.max_steps, seed), start=1
     ):
-        batch = [pairs[place] for place in places]
+        batch = [prompts[place] for place in places]
         start = time.perf_counter()
         deltas: list[Tensor] = []
         report = learner.step(_shares(model, batch, settings, deltas))
+        right = list(chain.from_iterable(_right(torch.cat(deltas), batch)))
         metrics = {
             "loss": report.loss,
-            "accuracy": _accuracy(torch.cat(deltas), _probabilities(batch)),
+            "accuracy": _share(right),
             "grad_norm": report.grad_norm,
             "lr": report.lr,
             "skipped": float(report.skipped),
-            "pairs_per_second": len(batch) / (time.perf_counter() - start),
+            "pairs_per_second": sum(len(one.pairs) for one in batch) / (time.perf_counter() - start),
         }
         if step == steps and held_out:
             fit = measure(model, held_out, settings.micro_tokens)
@@ -86,14 +98,19 @@ def fit_reward(
             record.write(step, metrics)
 
 
-def measure(model: ScalarRole, pairs: Sequence[Pair], budget: int) -> Fit:
-    """Accuracy, loss and calibration of the model on pairs, without training."""
-    delta = torch.cat([chosen - rejected for chosen, rejected, _ in _read(model, pairs, budget)])
-    p = _probabilities(pairs)
-    loss = bradley_terry(delta, torch.zeros_like(delta), p, torch.zeros_like(p)).sum().item() / len(pairs)
+def measure(model: ScalarRole, prompts: Sequence[Comparisons], budget: int) -> Fit:
+    """Accuracy, loss and calibration of the model on the pairs of prompts, without training."""
+    with torch.no_grad():
+        reads = list(_read(model, prompts, budget))
+    delta, p, weight = (
+        torch.cat(parts).float().cpu()
+        for parts in zip(*((one.chosen - one.rejected, one.probability, one.weight) for one in reads), strict=True)
+    )
+    loss = (bradley_terry(delta, torch.zeros_like(delta), p, torch.zeros_like(p)) * weight).sum().item() / len(prompts)
     bins = calibration(delta.sigmoid(), p, bins=10)
     error = sum(share * abs(predicted - actual) for predicted, actual, share in bins)
-    return Fit(_accuracy(delta, p), loss, error, bins, int((p != 0.5).sum()))
+    right = _right(delta, prompts)
+    return Fit(_share(list(chain.from_iterable(right))), loss, error, bins, right)
 
 
 def scores(model: ScalarRole, trees: Sequence[Tree], budget: int) -> Float[Tensor, " B"]:
@@ -124,36 +141,46 @@ def calibration(
     return tuple(found)
 
 
-def _shares(model: ScalarRole, pairs: Sequence[Pair], settings: Reward, deltas: list[Tensor]) -> Iterator[Tensor]:
-    for chosen, rejected, places in _micro(model, pairs, settings.micro_tokens):
-        part = [pairs[place] for place in places]
-        margin = torch.tensor([pair.margin if settings.margin == "stated" else 0.0 for pair in part])
-        loss = bradley_terry(
-            chosen, rejected, _probabilities(part).to(chosen.device), margin.to(chosen.device)
-        ) + settings.centring * centring(chosen, rejected)
-        deltas.append((chosen - rejected).detach().float().cpu())
-        yield mean_over(loss, len(pairs))
+def _shares(
+    model: ScalarRole, prompts: Sequence[Comparisons], settings: Reward, deltas: list[Tensor]
+) -> Iterator[Tensor]:
+    for read in _read(model, prompts, settings.micro_tokens):
+        margin = read.margin if settings.margin == "stated" else torch.zeros_like(read.margin)
+        loss = bradley_terry(read.chosen, read.rejected, read.probability, margin)
+        loss = loss + settings.centring * centring(read.chosen, read.rejected)
+        deltas.append((read.chosen - read.rejected).detach().float().cpu())
+        yield mean_over(loss * read.weight, len(prompts))
 
 
-def _read(model: ScalarRole, pairs: Sequence[Pair], budget: int) -> Iterator[tuple[Tensor, Tensor, tuple[int, ...]]]:
-    with torch.no_grad():
-        for chosen, rejected, places in _micro(model, pairs, budget):
-            yield chosen.float().cpu(), rejected.float().cpu(), places
+def _read(model: ScalarRole, prompts: Sequence[Comparisons], budget: int) -> Iterator[_Read]:
+    """The pairs of all prompts, micro-batch by micro-batch, in order; every answer is read once."""
+    for micro in micro_batches([one.tree for one in prompts], budget, model.layout, model.device):
+        numbers = model.scores(micro.forest)
+        part = [prompts[place] for place in micro.places]
+        first = accumulate((len(one.tree.branches) for one in part), initial=0)
+        rows = [
+            (start + pair.chosen, start + pair.rejected, pair.probability, pair.margin, 1 / len(one.pairs))
+            for start, one in zip(first, part, strict=False)
+            for pair in one.pairs
+        ]
+        chosen, rejected, *columns = zip(*rows, strict=True)
+        yield _Read(
+            numbers[list(chosen)],
+            numbers[list(rejected)],
+            *(torch.tensor(column).to(numbers.device) for column in columns),
+        )
 
 
-def _micro(model: ScalarRole, pairs: Sequence[Pair], budget: int) -> Iterator[tuple[Tensor, Tensor, tuple[int, ...]]]:
-    """(scores of the chosen, scores of the rejected, places of the pairs), micro-batch by micro-batch, in order."""
-    for micro in micro_batches([pair.tree for pair in pairs], budget, model.layout, model.device):
-        chosen, rejected = model.scores(micro.forest).view(-1, 2).unbind(1)
-        yield chosen, rejected, micro.places
+def _right(delta: Float[Tensor, " P"], prompts: Sequence[Comparisons]) -> tuple[tuple[bool, ...], ...]:
+    """For each prompt, whether each of its pairs with a preference (p ≠ ½) has the preferred answer strictly higher."""
+    differences = iter(delta.tolist())
+    found = []
+    for one in prompts:
+        read = [(next(differences), pair.probability) for pair in one.pairs]
+        found.append(tuple(difference * (p - 0.5) > 0 for difference, p in read if p != 0.5))
+    return tuple(found)
 
 
-def _probabilities(pairs: Sequence[Pair]) -> Float[Tensor, " P"]:
-    return torch.tensor([pair.probability for pair in pairs])
-
-
-def _accuracy(delta: Float[Tensor, " P"], probability: Float[Tensor, " P"]) -> float:
-    """Share of the pairs with a preference whose preferred answer scores strictly higher; nan when all are ties."""
-    decided = probability != 0.5
-    right = (delta * (probability - 0.5).sign() > 0) & decided
-    return float(right.sum() / decided.sum())
+def _share(right: Sequence[bool]) -> float:
+    """nan where there is none."""
+    return sum(right) / len(right) if right else math.nan
