@@ -74,6 +74,15 @@ def test_plain_lines_come_now_and_then_and_the_last_step_always() -> None:
     ]
 
 
+def test_a_step_without_numbers_leaves_no_gap() -> None:
+    ticks: Iterator[float] = (10.0 * i for i in range(100))
+    lines: list[str] = []
+    display = PlainDisplay(lines.append, every=5.0, clock=lambda: next(ticks))
+    with display.stage("evaluation", 36):
+        display.step(12, {})
+    assert lines[0] == "evaluation 12/36  20 s left"
+
+
 def test_a_stage_that_fails_is_not_called_done() -> None:
     lines: list[str] = []
     console = Console(file=Terminal(), record=True)

@@ -80,8 +80,8 @@ class PlainDisplay:
         now = self._clock()
         of = f"{step}/{self._total}" if self._total else f"{step}"
         left = remaining(step, self._total, now - self._began)
-        words = "  ".join(shown(metrics))
-        self._last = f"{self._name} {of}  {words}{f'  {duration(left)} left' if left else ''}"
+        words = [f"{self._name} {of}", *shown(metrics), *([f"{duration(left)} left"] if left else [])]
+        self._last = "  ".join(words)
         if now - self._said >= self._every:
             self._say(self._last)
             self._said, self._last = now, None

@@ -179,6 +179,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f}%"
 
 
+def confidence_in_words(share: float) -> str:
+    """A level of confidence with all its digits: 99.5% is not 100%."""
+    return f"{100 * share:g}%"
+
+
 def story(summary: Summary) -> list[str]:
     """What was done, stage by stage, a sentence or two for each, in words that need no background."""
     tellers = {"sft": _tell_sft, "preferences": _tell_preferences, "reward": _tell_reward, "ppo": _tell_ppo}
@@ -195,10 +200,10 @@ def outcome(summary: Summary) -> str:
         "unclear": "so these prompts cannot tell whether PPO has made the model better or worse",
         "worse": "so PPO has made the model worse, beyond what chance explains",
     }[summary.verdict or "unclear"]
-    news = novelty(summary.stages.get("evaluation", {}))
+    news, sure = novelty(summary.stages.get("evaluation", {})), confidence_in_words(summary.confidence)
     return (
         f"In {_count(summary.comparisons, 'comparison')}{news and f' on prompts{news}'}, the answer after PPO beat "
-        f"the one before it (SFT) {percent(rate)} of the time, ties counted half. The {percent(summary.confidence)} "
+        f"the one before it (SFT) {percent(rate)} of the time, ties counted half. The {sure} "
         f"interval is {percent(low)} to {percent(high)} and 50% would be a draw, {follows}."
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,14 @@ def test_gold_that_falls_while_the_reward_rises() -> None:
     assert verdict(both, "Reward over-optimisation") == "amber"
 
 
+def test_a_run_too_short_to_judge_has_passed_nothing() -> None:
+    short: list[float | None] = [0.0, 1.0, 2.0, 3.0, 2.0, 1.0, 0.0]
+    rows = [{"step": place + 1.0, "reward": value, "reward/gold": value} for place, value in enumerate(short)]
+    given = run(kl=flat(1.0))
+    found = findings(replace(given, metrics={"ppo": Metrics(tuple(rows))}))
+    assert [one.check for one in found] == ["Finite numbers, PPO"]
+
+
 AGREED = {"value": 0.726, "low": 0.70, "high": 0.75}
 
 
@@ -174,10 +183,20 @@ def test_without_agreement_there_is_no_ceiling() -> None:
     assert [one.check for one in found] == ["Reward model against a coin"]
 
 
-@pytest.mark.parametrize(("low", "expected"), [(0.49, "amber"), (0.51, "ok")])
-def test_a_reward_model_that_may_be_a_coin(low: float, expected: str) -> None:
-    stages = {"reward": {"accuracy": 0.6, "accuracy_low": low, "accuracy_high": 0.7}}
-    assert verdict(run(stages), "Reward model against a coin") == expected
+@pytest.mark.parametrize(
+    ("low", "high", "expected", "said"),
+    [
+        (0.49, 0.7, "amber", "which a coin could be by chance."),
+        (0.51, 0.7, "ok", "clearly more than a coin."),
+        (0.2, 0.51, "amber", "which a coin could be by chance."),
+        (0.2, 0.49, "red", "clearly less than a coin."),
+    ],
+)
+def test_a_reward_model_that_may_be_a_coin(low: float, high: float, expected: str, said: str) -> None:
+    stages = {"reward": {"accuracy": (low + high) / 2, "accuracy_low": low, "accuracy_high": high}}
+    (found,) = findings(run(stages))
+    assert (found.check, found.verdict) == ("Reward model against a coin", expected)
+    assert found.message.endswith(said)
 
 
 def test_annotators_who_do_not_read() -> None:

@@ -115,6 +115,11 @@ def test_what_the_interval_says(summary: Summary, low: float, high: float, verdi
     assert fits(changed)
 
 
+@pytest.mark.parametrize(("confidence", "text"), [(0.95, "95%"), (0.9, "90%"), (0.995, "99.5%"), (0.999, "99.9%")])
+def test_a_level_of_confidence_keeps_its_digits(summary: Summary, confidence: float, text: str) -> None:
+    assert f"The {text} interval is" in outcome(replace(summary, confidence=confidence))
+
+
 def test_prompts_are_called_unseen_only_where_somebody_has_looked(summary: Summary) -> None:
     def told(**facts: Any) -> str:
         stages = {**summary.stages, "evaluation": {"seconds": 1.0, "peak_mb": 1.0, **facts}}

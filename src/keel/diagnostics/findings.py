@@ -94,6 +94,8 @@ def _of_ppo(run: Recorded) -> Iterator[Finding]:
 def _over_optimisation(proxy: Curve, gold: Curve) -> Iterator[Finding]:
     if len(gold) and len(proxy) == len(gold):
         verdict = judge(proxy.values, gold.values)
+        if verdict.kind == "unknown":
+            return
         levels: Mapping[str, Level] = {"over-optimised": "red", "falling": "amber", "hollow": "amber"}
         yield Finding(
             "Reward over-optimisation",
@@ -224,15 +226,9 @@ def _of_reward(run: Recorded) -> Iterator[Finding]:
     facts = run.summary.stages.get("reward", {})
     if facts.get("accuracy") is None:
         return
-    accuracy, low = facts["accuracy"], facts.get("accuracy_low", facts["accuracy"])
-    yield Finding(
-        "Reward model against a coin",
-        "amber" if low <= 0.5 else "ok",
-        f"The reward model is right on {percent(accuracy)} of unseen pairs"
-        + (", which a coin could be by chance." if low <= 0.5 else ", clearly more than a coin."),
-        "Collect more comparisons: below about 2,000 a reward model is near chance. Check that annotators agree at "
-        "all.",
-    )
+    accuracy = facts["accuracy"]
+    low, high = (facts.get(f"accuracy_{end}", accuracy) for end in ("low", "high"))
+    yield _against_a_coin(accuracy, low, high)
     best = highest_ceiling(run.summary.stages.get("preferences", {}))
     if best is not None:
         leaking = low > best
@@ -246,6 +242,24 @@ def _of_reward(run: Recorded) -> Iterator[Finding]:
             "(Where each pair has several votes, their majority can lie somewhat above this ceiling, which is for "
             "single votes.)",
         )
+
+
+def _against_a_coin(accuracy: float, low: float, high: float) -> Finding:
+    verdict: Level = "red" if high < 0.5 else "amber" if low <= 0.5 else "ok"
+    means = {
+        "red": "clearly less than a coin",
+        "amber": "which a coin could be by chance",
+        "ok": "clearly more than a coin",
+    }
+    return Finding(
+        "Reward model against a coin",
+        verdict,
+        f"The reward model is right on {percent(accuracy)} of unseen pairs, {means[verdict]}.",
+        "Check that chosen and rejected have not changed places in the data."
+        if verdict == "red"
+        else "Collect more comparisons: below about 2,000 a reward model is near chance. Check that annotators agree "
+        "at all.",
+    )
 
 
 def highest_ceiling(people: Mapping[str, Any]) -> float | None:

@@ -24,7 +24,17 @@ from keel.diagnostics.recorded import Recorded, read_run
 from keel.display import duration
 from keel.errors import UserError
 from keel.preferences.agreement import ceiling
-from keel.summary import STAGES, Summary, judge_in_words, kl_in_words, novelty, outcome, percent, story
+from keel.summary import (
+    STAGES,
+    Summary,
+    confidence_in_words,
+    judge_in_words,
+    kl_in_words,
+    novelty,
+    outcome,
+    percent,
+    story,
+)
 
 _DOING: Mapping[str, str] = {
     "sft": "learnt to imitate demonstrations",
@@ -154,7 +164,13 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "figure": figure, "points": points, "duration": duration}
+    environment.filters |= {
+        "percent": percent,
+        "confidence": confidence_in_words,
+        "figure": figure,
+        "points": points,
+        "duration": duration,
+    }
     return environment
 
 
