@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -71,7 +72,7 @@ class Llama:
         self.stream = torch.promote_types(model.dtype, torch.float32)
         self.embedding = stack.embed_tokens.weight
         self.norm = stack.norm.weight
-        self.head = Matrix(*(None if part is None else part.to(products) for part in _effective(model.lm_head)))
+        self.head = _stacked([_effective(model.lm_head)], products)
         self.layers = [_layer(layer, products) for layer in stack.layers]
         self._frequencies = stack.rotary_emb.inv_freq
         self._scaling: float = stack.rotary_emb.attention_scaling
@@ -112,7 +113,7 @@ class Llama:
         if layer.norm_q is not None and layer.norm_k is not None:
             parts = (turned[:, : self.heads], layer.norm_q), (turned[:, self.heads :], layer.norm_k)
             turned = torch.cat([self.normed(part, weight) for part, weight in parts], dim=1)
-        first, second = turned.unflatten(-1, (2, -1)).unbind(-2)  # the halves of a head that turn together
+        first, second = turned.chunk(2, dim=-1)  # the halves of a head that turn together
         turned = torch.view_as_real(torch.complex(first, second) * turns[:, None]).transpose(-1, -2).flatten(-2)
         query = (turned[:, : self.heads] * self.width**-0.5).to(made.dtype)
         return query, turned[:, self.heads :].to(made.dtype), value
@@ -146,10 +147,10 @@ class LlamaContext:
         kept = []
         for layer in model.layers:
             query, key, value = model.heads_of(layer, x, turns)
-            kept.append(tuple(_spread(part, place, len(prompts), longest) for part in (key, value)))
-            parts = (part.transpose(0, 1) for part in (query, key, value))
-            x = model.after(layer, x, attend(*parts, forest.blocks, 1.0, None, None))
-        self._memory = Memory([(key, value) for key, value in kept], lengths)
+            kept.append((_spread(key, place, len(prompts), longest), _spread(value, place, len(prompts), longest)))
+            q, k, v = (part.transpose(0, 1) for part in (query, key, value))
+            x = model.after(layer, x, attend(q, k, v, forest.blocks, 1.0, None, None))
+        self._memory = Memory(kept, lengths)
         self._next = lengths
         return model.logits(x[forest.ends])
 
@@ -178,7 +179,7 @@ def _spread(rows: Float[Tensor, "T G D"], place: Int[Tensor, " T"], prompts: int
     return padded.view(prompts, length, *rows.shape[1:]).transpose(1, 2).contiguous()
 
 
-def _layer(layer: nn.Module, products: torch.dtype) -> Layer:
+def _layer(layer: Any, products: torch.dtype) -> Layer:
     attention, mlp = layer.self_attn, layer.mlp
     projections = (attention.q_proj, attention.k_proj, attention.v_proj)
     norm_q, norm_k = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
@@ -196,14 +197,14 @@ def _layer(layer: nn.Module, products: torch.dtype) -> Layer:
 
 def _stacked(parts: Sequence[tuple[Tensor, Tensor | None]], products: torch.dtype) -> Matrix:
     """Several linear layers over one input as one."""
-    weight = torch.cat([weight.to(products) for weight, _ in parts])
+    weight = parts[0][0].to(products) if len(parts) == 1 else torch.cat([weight.to(products) for weight, _ in parts])
     if all(bias is None for _, bias in parts):
         return Matrix(weight, None)
     biases = [weight.new_zeros(len(weight)) if bias is None else bias for weight, bias in parts]
     return Matrix(weight, torch.cat([bias.to(products) for bias in biases]))
 
 
-def _linears(layer: nn.Module) -> list[nn.Module]:
+def _linears(layer: Any) -> list[nn.Module]:
     attention, mlp = layer.self_attn, layer.mlp
     projections = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
     return [*projections, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
@@ -218,7 +219,7 @@ def _is_plain(module: nn.Module) -> bool:
     return type(module) is nn.Linear
 
 
-def _effective(module: nn.Module) -> tuple[Tensor, Tensor | None]:
+def _effective(module: Any) -> tuple[Tensor, Tensor | None]:
     """Weight and bias, with the adapters that are on."""
     if not isinstance(module, LoraLayer):
         return module.weight, module.bias
