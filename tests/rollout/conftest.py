@@ -15,9 +15,11 @@ from transformers import (
     Gemma3TextConfig,
     GPT2Config,
     LlamaConfig,
+    MistralConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen2Config,
     Qwen3Config,
 )
 
@@ -65,6 +67,24 @@ ENDS = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
 CONFIGS: dict[str, PretrainedConfig] = {
     "llama": LlamaConfig(**SHAPE, **HEADS, **ENDS),
     "qwen3": Qwen3Config(**SHAPE, **HEADS, **ENDS),
+    "llama3": LlamaConfig(
+        **SHAPE,
+        **HEADS,
+        **ENDS,
+        attention_bias=True,
+        mlp_bias=True,
+        rope_parameters={
+            "rope_type": "llama3",
+            "rope_theta": 100.0,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 16,
+        },
+    ),
+    "qwen2": Qwen2Config(**{name: SHAPE[name] for name in SHAPE if name != "head_dim"}, **HEADS, **ENDS),
+    "mistral": MistralConfig(**SHAPE, **HEADS, **ENDS, sliding_window=None),
+    "mistral with a window": MistralConfig(**SHAPE, **HEADS, **ENDS, sliding_window=6),
     "gpt2": GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=3, n_head=4, n_positions=128, **ENDS),
     # Windows shorter than the prompts, so that sliding layers forget and left padding leaves the window.
     "gemma2": Gemma2Config(**SHAPE, **HEADS, **ENDS, query_pre_attn_scalar=8, sliding_window=6),

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import GPT2Config, LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from keel.errors import UserError
 from keel.models.decoder import Decoder
-from keel.rollout.context import Context
+from keel.rollout.context import LibraryContext
 from keel.rollout.generator import Completion, Request, Sampling
 from keel.rollout.local import LocalGenerator, end_of_text
 
@@ -108,7 +108,7 @@ def test_a_completion_does_not_depend_on_its_neighbours(family: str, tokenizer: 
 
 def test_what_stands_in_the_padding_changes_nothing(llama: PreTrainedModel) -> None:
     with torch.inference_mode():
-        logits = [Context(llama, pad, room=2).read([(7, 8, 9, 10, 11, 12), (5, 6), (9,)]) for pad in (0, 200)]
+        logits = [LibraryContext(llama, pad, room=2).read([(7, 8, 9, 10, 11, 12), (5, 6), (9,)]) for pad in (0, 200)]
     assert torch.equal(*logits)
 
 
@@ -117,7 +117,7 @@ def test_room_is_only_a_hint(llama: PreTrainedModel) -> None:
     with torch.inference_mode():
         exact = llama(torch.tensor([tokens])).logits[0, 2:]
         for room in (0, 1, 2, 10):
-            context = Context(llama, 0, room)
+            context = LibraryContext(llama, 0, room)
             read = [context.read([tokens[:3]])]
             read += [context.append(torch.tensor([t]), torch.tensor([True])) for t in tokens[3:]]
             assert torch.allclose(torch.cat(read), exact, rtol=0, atol=1e-4)
@@ -152,27 +152,29 @@ def test_a_longer_limit_only_continues(llama: PreTrainedModel, tokenizer: PreTra
     assert short.stop == long.stop == "length"
 
 
-def test_a_prompt_is_read_once_for_all_its_samples(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_prompt_is_read_once_for_all_its_samples(tokenizer: PreTrainedTokenizerFast) -> None:
+    model = small(CONFIGS["gpt2"])
     fed: list[torch.Size] = []
-    hook = llama.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: fed.append(inputs[0].shape))
+    hook = model.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: fed.append(inputs[0].shape))
     asked = [Request(p, s, Sampling(6)) for s in range(8) for p in ((5, 6, 7, 8), (9, 10, 11, 12), (13, 14, 15, 16))]
-    LocalGenerator(llama, tokenizer, NEVER).generate(asked)
+    LocalGenerator(model, tokenizer, NEVER).generate(asked)
     # Three prompts once, then 24 rows for each token but the last, which nothing follows.
     assert fed == [(3, 4)] + [(24, 1)] * 5
     fed.clear()
-    LocalGenerator(llama, tokenizer, NEVER, batch=20).generate(asked)  # a prompt's samples are not parted for 4 rows
+    LocalGenerator(model, tokenizer, NEVER, batch=20).generate(asked)  # a prompt's samples are not parted for 4 rows
     assert fed == [(2, 4)] + [(16, 1)] * 5 + [(1, 4)] + [(8, 1)] * 5
     fed.clear()
-    LocalGenerator(llama, tokenizer, NEVER, batch=5).generate(asked)
+    LocalGenerator(model, tokenizer, NEVER, batch=5).generate(asked)
     assert fed == ([(1, 4)] + [(5, 1)] * 5 + [(1, 4)] + [(3, 1)] * 5) * 3
     hook.remove()
 
 
-def test_rows_that_ended_leave_the_batch(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_rows_that_ended_leave_the_batch(tokenizer: PreTrainedTokenizerFast) -> None:
+    model = small(CONFIGS["gpt2"])
     rows: list[int] = []
-    hook = llama.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    hook = model.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
     asked = [Request((5, 6), seed, Sampling(2 + seed)) for seed in range(8)]
-    LocalGenerator(llama, tokenizer, NEVER).generate(asked)
+    LocalGenerator(model, tokenizer, NEVER).generate(asked)
     # One row ends at each step: a quarter of 8 after two, of 6 after two, of 4, 3, 2 and 1 after one.
     assert rows == [1, 8, 8, 6, 6, 4, 3, 2, 1]
     hook.remove()
@@ -214,12 +216,13 @@ def test_stop_strings_end_a_completion_with_the_token_that_completes_them(
 
 
 def test_the_model_is_handed_back_as_it_was(tokenizer: PreTrainedTokenizerFast) -> None:
-    config = LlamaConfig(**SHAPE, **HEADS, attention_dropout=0.5)
-    model = small(config)
+    model = small(
+        GPT2Config(vocab_size=320, n_embd=32, n_layer=3, n_head=4, n_positions=128, attn_pdrop=0.5, resid_pdrop=0.5)
+    )
     asked = requests(3, Sampling(8))
     quiet = LocalGenerator(model, tokenizer, NEVER).generate(asked)
     model.train()
-    model.model.layers[1].eval()
+    model.transformer.h[1].eval()
     model.lm_head.weight.requires_grad_(False)
     modes = [module.training for module in model.modules()]
     gradients = [parameter.requires_grad for parameter in model.parameters()]
@@ -232,6 +235,17 @@ def test_the_model_is_handed_back_as_it_was(tokenizer: PreTrainedTokenizerFast) 
     assert [parameter.requires_grad for parameter in model.parameters()] == gradients
     model.eval()
     model(torch.tensor([[5, 6, 7]])).logits.sum().backward()  # nothing was left that autograd refuses
+
+
+def test_a_model_of_the_family_is_handed_back_as_it_was(tokenizer: PreTrainedTokenizerFast) -> None:
+    model = small(LlamaConfig(**SHAPE, **HEADS, attention_dropout=0.5)).train()
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    LocalGenerator(model, tokenizer, NEVER, products=torch.bfloat16).generate(requests(3, Sampling(8)))
+    assert model.training
+    for name, parameter in model.named_parameters():
+        assert parameter.dtype == torch.float32
+        assert torch.equal(parameter, before[name])
+    model(torch.tensor([[5, 6, 7]])).logits.sum().backward()
 
 
 @pytest.mark.parametrize("family", CONFIGS)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -57,16 +59,32 @@ class ReservedLayer(DynamicLayer):  # type: ignore[misc]  # the library is untyp
         return buffer
 
 
-class Context:
-    """A key/value cache, its attention mask and the position that comes next, for the rows of one batch.
+@runtime_checkable
+class Context(Protocol):
+    """What a batch of rows has read so far: prompts first, then one token per row at a time."""
 
-    The model runs as it stands: mode, gradients and attention implementation are the caller's. `room` is how many
-    tokens will be appended, a hint for memory. Prompts are padded on the left with `pad`, which is masked out: its
-    value changes nothing.
+    def read(self, prompts: Sequence[tuple[int, ...]]) -> Float[Tensor, "B V"]:
+        """Logits of the token after each prompt; one row per prompt. Called once, first."""
+
+    def append(self, tokens: Int[Tensor, " B"], going: Bool[Tensor, " B"]) -> Float[Tensor, "B V"]:
+        """Logits of the token after these, one token per row; rows that have ended keep their position in the text."""
+
+    def select(self, rows: Int[Tensor, " R"]) -> None:
+        """Go on with these rows, in this order; a row named n times is copied n times."""
+
+
+class LibraryContext:
+    """Any transformers causal language model, through its own forward, for the rows of one batch.
+
+    It keeps a key/value cache, its attention mask and the position that comes next. The model runs as it stands: mode,
+    gradients and attention implementation are the caller's; `products` is the number format of its matrix products.
+    `room` is how many tokens will be appended, a hint for memory. Prompts are padded on the left with `pad`, which is
+    masked out: its value changes nothing.
     """
 
-    def __init__(self, model: PreTrainedModel, pad: int, room: int) -> None:
+    def __init__(self, model: PreTrainedModel, pad: int, room: int, products: torch.dtype | None = None) -> None:
         self._model = model
+        self._products = model.dtype if products is None else products
         self._pad = pad
         self._device = model.device
         parameters = inspect.signature(model.forward).parameters
@@ -110,8 +128,10 @@ class Context:
             optional["position_ids"] = positions
         if self._takes_keep:
             optional["logits_to_keep"] = 1
-        output = self._model(
-            input_ids=tokens, attention_mask=self._mask, past_key_values=self._cache, use_cache=True, **optional
-        )
+        mixed = self._products != self._model.dtype
+        with torch.autocast(self._device.type, dtype=self._products) if mixed else nullcontext():
+            output = self._model(
+                input_ids=tokens, attention_mask=self._mask, past_key_values=self._cache, use_cache=True, **optional
+            )
         logits: Tensor = output.logits
         return logits[:, -1]

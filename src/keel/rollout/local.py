@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import groupby
 
 import torch
@@ -14,11 +14,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from keel.errors import UserError
 from keel.models.backbone import bare
 from keel.models.load import context_of
-from keel.rollout.context import Context
+from keel.rollout.context import Context, LibraryContext
 from keel.rollout.generator import Completion, Request, Sampling
+from keel.rollout.llama import Llama, LlamaContext
 from keel.rollout.sampling import next_tokens, uniforms
 from keel.rollout.stops import StopStrings
-from keel.types import StopReason
+from keel.rollout.written import Written
 
 
 class LocalGenerator:
@@ -31,9 +32,11 @@ class LocalGenerator:
     they make up `compact_at` of it.
 
     `model` is a transformers causal language model or a peft model with the wanted adapter active; it may be trained
-    between calls, and each call leaves it in the mode in which it was. It runs with the attention that it has, which
-    for a model under `keel.models.decoder` is the library's own where no forest is given. `eos_ids` end a completion;
-    None takes those of the model's generation config and the tokenizer's.
+    between calls, and each call leaves it in the mode in which it was. Models of the Llama family are decoded by
+    `keel.rollout.llama`, others by their own forward with the attention that they have, which for a model under
+    `keel.models.decoder` is the library's own where no forest is given. `products` is the number format of matrix
+    products of weights in fp32, as in `keel.models.backbone.Backbone`. `eos_ids` end a completion; None takes those of
+    the model's generation config and the tokenizer's.
 
     Raises UserError when there is no end-of-text token to be found, and ValueError for settings outside their range.
     """
@@ -45,6 +48,7 @@ class LocalGenerator:
         eos_ids: Collection[int] | None = None,
         batch: int = 256,
         compact_at: float = 0.25,
+        products: torch.dtype = torch.float32,
     ) -> None:
         if batch < 1:
             raise ValueError(f"batch is {batch}; at least one row must be decoded at once")
@@ -55,6 +59,8 @@ class LocalGenerator:
         self.eos_ids = end_of_text(self._model, tokenizer) if eos_ids is None else frozenset(eos_ids)
         self._pad = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self._batch = batch
+        # Weights in another format than fp32 are read in that.
+        self._products = products if self._model.dtype == torch.float32 else self._model.dtype
         self._compact_at = compact_at
         self._stops: dict[tuple[str, ...], StopStrings] = {}
 
@@ -67,40 +73,40 @@ class LocalGenerator:
         self._check(requests)
         done: dict[int, Completion] = {}
         with torch.inference_mode(), _evaluating(self._model):
+            own = Llama.of(self._model, self._products)
             for chunk in _chunks(requests, self._batch):
-                done.update(zip(chunk, self._decode([requests[i] for i in chunk]), strict=True))
+                asked = [requests[i] for i in chunk]
+                steps = max(request.sampling.max_tokens for request in asked)
+                context = (
+                    LibraryContext(self._model, self._pad, steps, self._products) if own is None else LlamaContext(own)
+                )
+                done.update(zip(chunk, self._decode(asked, steps, context), strict=True))
         return [done[i] for i in range(len(requests))]
 
-    def _decode(self, requests: list[Request]) -> list[Completion]:
+    def _decode(self, requests: list[Request], steps: int, context: Context) -> list[Completion]:
         """Complete requests that share their way of drawing, as one batch."""
-        sampling = requests[0].sampling
-        steps = max(request.sampling.max_tokens for request in requests)
-        writings = [_Writing(request.sampling.max_tokens, self._watch(request.sampling.stop)) for request in requests]
-        numbers = torch.from_numpy(uniforms([request.seed for request in requests], steps))
-
         prompts = list(dict.fromkeys(request.prompt for request in requests))
         place = {prompt: i for i, prompt in enumerate(prompts)}
-        context = Context(self._model, self._pad, steps)
         logits = context.read(prompts)
-        rows = torch.tensor([place[request.prompt] for request in requests], device=logits.device)
+        device = logits.device
+        rows = torch.tensor([place[request.prompt] for request in requests], device=device)
         context.select(rows)
-        logits, numbers = logits[rows], numbers.to(logits.device)
-
-        live = list(range(len(requests)))  # the completion that each row of the batch writes
+        logits = logits[rows]
+        numbers = torch.from_numpy(uniforms([request.seed for request in requests], steps)).to(device)
+        written = Written(requests, self.eos_ids, [self._watch(one.sampling.stop) for one in requests], logits)
+        live = torch.arange(len(requests), device=device)  # the completion that each row of the batch writes
         for step in range(steps):
-            drawn = next_tokens(logits, sampling, numbers[live, step])
-            for i, token, logprob in zip(live, drawn.tokens.tolist(), drawn.logprobs.tolist(), strict=True):
-                writings[i].write(token, logprob, self.eos_ids)
-            tokens = drawn.tokens
-            going = torch.tensor([writings[i].stop is None for i in live], device=tokens.device)
+            drawn = next_tokens(logits, requests[0].sampling, numbers[live, step])
+            going = written.write(live, drawn)
             rows = going.nonzero().squeeze(-1)
             if len(rows) == 0:
                 break
+            tokens = drawn.tokens
             if len(live) - len(rows) >= self._compact_at * len(live):
                 context.select(rows)
-                live, tokens, going = [live[row] for row in rows.tolist()], tokens[rows], going[rows]
+                live, tokens, going = live[rows], tokens[rows], going[rows]
             logits = context.append(tokens, going)
-        return [writing.completion() for writing in writings]
+        return written.completions()
 
     def _watch(self, stop: tuple[str, ...]) -> StopStrings:
         return self._stops.setdefault(stop, StopStrings(self._tokenizer, stop))
@@ -115,35 +121,6 @@ class LocalGenerator:
                     f"a prompt of {len(request.prompt)} tokens and up to {request.sampling.max_tokens} new ones exceed "
                     f"the model's context of {room} tokens: shorten the prompt or lower max_tokens."
                 )
-
-
-@dataclass
-class _Writing:
-    """One completion while it is written."""
-
-    limit: int
-    stops: StopStrings
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    stop: StopReason | None = None
-
-    def write(self, token: int, logprob: float, eos_ids: frozenset[int]) -> None:
-        """Add a token and see whether it is the last; a completion that has ended takes no more."""
-        if self.stop is not None:
-            return
-        self.tokens.append(token)
-        self.logprobs.append(logprob)
-        if token in eos_ids:
-            self.stop = "eos"
-        elif self.stops.completed_by(self.tokens):
-            self.stop = "stop"
-        elif len(self.tokens) == self.limit:
-            self.stop = "length"
-
-    def completion(self) -> Completion:
-        if self.stop is None:
-            raise ValueError("this completion has not ended")
-        return Completion(tuple(self.tokens), tuple(self.logprobs), self.stop)
 
 
 def end_of_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -1,0 +1,232 @@
+"""Decoding for the Llama family (Llama, Mistral, Qwen 2 and 3): the library's arithmetic in fewer, larger steps.
+
+    x ← x + O·attention(rotate(Q·norm(x)), rotate(K·norm(x)), V·norm(x))
+    x ← x + down·(silu(gate·norm(x)) ⊙ up·norm(x))        norm(x) = w ⊙ x / √(mean x² + ε)
+
+Departures from the library, none of which changes a number by more than rounding: Q, K and V are one matrix, and so are
+gate and up; a rotation is a complex product; prompts are read as one row of tokens without padding.
+
+Shape suffixes: T tokens of all prompts, B rows, P prompts, H query heads, G key/value heads, D head width, E width of
+the stream, V vocabulary, N any of T, B and P.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from torch.nn.functional import linear, silu
+from transformers import PreTrainedModel
+
+from keel.data.forest import Branch, Tree, grow
+from keel.models.attention import attend
+from keel.rollout.memory import Memory
+
+FAMILY = ("llama", "mistral", "qwen2", "qwen3")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """y = x·Wᵀ + b, with the product in W's format and y in the format `linear` gives for it."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return linear(x.to(self.weight.dtype), self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The weights of one layer; `norm_q` and `norm_k` are those of Qwen 3."""
+
+    norm_attention: Tensor
+    qkv: Matrix
+    norm_q: Tensor | None
+    norm_k: Tensor | None
+    out: Matrix
+    norm_mlp: Tensor
+    gate_up: Matrix
+    down: Matrix
+
+
+class Llama:
+    """The weights of a model of the family, copied as decoding needs them; `of` says whether a model is one.
+
+    `products` is the number format of matrix products and of the cache; norms, rotations, softmax and the stream
+    between the layers keep the model's own format, fp32 at least.
+    """
+
+    def __init__(self, model: PreTrainedModel, products: torch.dtype) -> None:
+        config = model.config
+        stack = model.model
+        self.heads: int = config.num_attention_heads
+        self.groups: int = config.num_key_value_heads
+        self.width: int = stack.layers[0].self_attn.head_dim
+        self.eps: float = config.rms_norm_eps
+        self.stream = torch.promote_types(model.dtype, torch.float32)
+        self.embedding = stack.embed_tokens.weight
+        self.norm = stack.norm.weight
+        self.head = _stacked([_effective(model.lm_head)], products)
+        self.layers = [_layer(layer, products) for layer in stack.layers]
+        self._frequencies = stack.rotary_emb.inv_freq
+        self._scaling: float = stack.rotary_emb.attention_scaling
+
+    @staticmethod
+    def of(model: PreTrainedModel, products: torch.dtype) -> Llama | None:
+        """The weights, or None for a model that is of another family or does something else than its family."""
+        config = model.config
+        if config.model_type not in FAMILY or not hasattr(model, "lm_head"):
+            return None
+        windows = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+        if getattr(config, "sliding_window", None) is not None and config.model_type in ("llama", "mistral"):
+            windows.add("sliding_attention")
+        rope = getattr(model.model.rotary_emb, "rope_type", "default")
+        plain = config.hidden_act == "silu" and rope in ("default", "linear", "llama3", "yarn")
+        linears = [module for layer in model.model.layers for module in _linears(layer)]
+        if windows or not plain or not all(_is_plain(module) for module in (*linears, model.lm_head)):
+            return None
+        return Llama(model, products)
+
+    def rotations(self, positions: Int[Tensor, " N"]) -> Tensor:
+        """exp(i·position·frequency), [N, D/2], complex."""
+        angles = positions[:, None].float() * self._frequencies.float()
+        return torch.complex(*((part * self._scaling).to(self.stream) for part in (angles.cos(), angles.sin())))
+
+    def normed(self, x: Tensor, weight: Tensor) -> Tensor:
+        """RMS norm as the library makes it: in fp32, whatever the format of x."""
+        wide = x.to(torch.float32)
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        return weight * wide.to(x.dtype)
+
+    def heads_of(
+        self, layer: Layer, x: Float[Tensor, "N E"], turns: Tensor
+    ) -> tuple[Float[Tensor, "N H D"], Float[Tensor, "N G D"], Float[Tensor, "N G D"]]:
+        """Scaled and rotated queries, rotated keys, and values, all in the format of the cache."""
+        made = layer.qkv(self.normed(x, layer.norm_attention)).view(len(x), -1, self.width)
+        turned, value = made[:, : self.heads + self.groups].to(self.stream), made[:, self.heads + self.groups :]
+        if layer.norm_q is not None and layer.norm_k is not None:
+            parts = (turned[:, : self.heads], layer.norm_q), (turned[:, self.heads :], layer.norm_k)
+            turned = torch.cat([self.normed(part, weight) for part, weight in parts], dim=1)
+        first, second = turned.chunk(2, dim=-1)  # the halves of a head that turn together
+        turned = torch.view_as_real(torch.complex(first, second) * turns[:, None]).transpose(-1, -2).flatten(-2)
+        query = (turned[:, : self.heads] * self.width**-0.5).to(made.dtype)
+        return query, turned[:, self.heads :].to(made.dtype), value
+
+    def after(self, layer: Layer, x: Float[Tensor, "N E"], attended: Tensor) -> Float[Tensor, "N E"]:
+        """The rest of a layer, from what attention gave."""
+        x = x + layer.out(attended.reshape(len(x), -1))
+        gate, up = layer.gate_up(self.normed(x, layer.norm_mlp)).chunk(2, dim=-1)
+        return x + layer.down(silu(gate) * up)
+
+    def logits(self, x: Float[Tensor, "N E"]) -> Float[Tensor, "N V"]:
+        """The logits after the last layer, in the stream's format."""
+        return self.head(self.normed(x, self.norm)).to(self.stream)
+
+
+class LlamaContext:
+    """What a batch of rows has read; the same three calls as `keel.rollout.context.LibraryContext`."""
+
+    def __init__(self, model: Llama) -> None:
+        self._model = model
+
+    def read(self, prompts: Sequence[tuple[int, ...]]) -> Float[Tensor, "P V"]:
+        """Logits of the token after each prompt; one row per prompt."""
+        model, device = self._model, self._model.embedding.device
+        forest = grow([Tree((), (Branch(prompt, (False,) * len(prompt)),)) for prompt in prompts]).to(device)
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        longest = int(lengths.max())
+        turns = model.rotations(forest.positions)
+        x = model.embedding[forest.tokens].to(model.stream)
+        place = torch.repeat_interleave(torch.arange(len(prompts), device=device), lengths) * longest + forest.positions
+        kept = []
+        for layer in model.layers:
+            query, key, value = model.heads_of(layer, x, turns)
+            kept.append((_spread(key, place, len(prompts), longest), _spread(value, place, len(prompts), longest)))
+            q, k, v = (part.transpose(0, 1) for part in (query, key, value))
+            x = model.after(layer, x, attend(q, k, v, forest.blocks, 1.0, None, None))
+        self._memory = Memory(kept, lengths)
+        self._next = lengths
+        return model.logits(x[forest.ends])
+
+    def append(self, tokens: Int[Tensor, " B"], going: Bool[Tensor, " B"]) -> Float[Tensor, "B V"]:
+        """Logits of the token after these, one token per row; rows that have ended keep their position in the text."""
+        model = self._model
+        turns = model.rotations(self._next)
+        self._next = self._next + going
+        x = model.embedding[tokens].to(model.stream)
+        self._memory.advance()
+        for number, layer in enumerate(model.layers):
+            query, key, value = model.heads_of(layer, x, turns)
+            grouped = query.view(len(x), model.groups, -1, model.width)
+            x = model.after(layer, x, self._memory.attend(number, grouped, key, value))
+        return model.logits(x)
+
+    def select(self, rows: Int[Tensor, " b"]) -> None:
+        """Go on with these rows, in this order; a row named n times is copied n times."""
+        self._memory.select(rows)
+        self._next = self._next[rows]
+
+
+def _spread(rows: Float[Tensor, "T G D"], place: Int[Tensor, " T"], prompts: int, length: int) -> Tensor:
+    """Keys or values of all prompts → [P, G, L, D], zero where a prompt is shorter."""
+    padded = rows.new_zeros(prompts * length, *rows.shape[1:]).index_copy_(0, place, rows)
+    return padded.view(prompts, length, *rows.shape[1:]).transpose(1, 2).contiguous()
+
+
+def _layer(layer: Any, products: torch.dtype) -> Layer:
+    attention, mlp = layer.self_attn, layer.mlp
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    norm_q, norm_k = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
+    return Layer(
+        norm_attention=layer.input_layernorm.weight,
+        qkv=_stacked([_effective(each) for each in projections], products),
+        norm_q=None if norm_q is None else norm_q.weight,
+        norm_k=None if norm_k is None else norm_k.weight,
+        out=_stacked([_effective(attention.o_proj)], products),
+        norm_mlp=layer.post_attention_layernorm.weight,
+        gate_up=_stacked([_effective(mlp.gate_proj), _effective(mlp.up_proj)], products),
+        down=_stacked([_effective(mlp.down_proj)], products),
+    )
+
+
+def _stacked(parts: Sequence[tuple[Tensor, Tensor | None]], products: torch.dtype) -> Matrix:
+    """Several linear layers over one input as one."""
+    weight = parts[0][0].to(products) if len(parts) == 1 else torch.cat([weight.to(products) for weight, _ in parts])
+    if all(bias is None for _, bias in parts):
+        return Matrix(weight, None)
+    biases = [weight.new_zeros(len(weight)) if bias is None else bias for weight, bias in parts]
+    return Matrix(weight, torch.cat([bias.to(products) for bias in biases]))
+
+
+def _linears(layer: Any) -> list[nn.Module]:
+    attention, mlp = layer.self_attn, layer.mlp
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+    return [*projections, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """A linear layer, or one with adapters of the plain kind."""
+    if isinstance(module, LoraLayer):
+        return type(module.get_base_layer()) is nn.Linear and not any(
+            module.use_dora.get(name, False) for name in module.active_adapters
+        )
+    return type(module) is nn.Linear
+
+
+def _effective(module: Any) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias, with the adapters that are on."""
+    if not isinstance(module, LoraLayer):
+        return module.weight, module.bias
+    base = module.get_base_layer()
+    weight = base.weight
+    if not module.disable_adapters and not module.merged:
+        for name in module.active_adapters:
+            if name in module.lora_A:
+                weight = weight + module.get_delta_weight(name).to(weight.dtype)
+    return weight, base.bias
