@@ -203,8 +203,8 @@ def outcome(summary: Summary) -> str:
     news, sure = novelty(summary.stages.get("evaluation", {})), confidence_in_words(summary.confidence)
     return (
         f"In {_count(summary.comparisons, 'comparison')}{news and f' on prompts{news}'}, the answer after PPO beat "
-        f"the one before it (SFT) {percent(rate)} of the time, ties counted half. The {sure} "
-        f"interval is {percent(low)} to {percent(high)} and 50% would be a draw, {follows}."
+        f"the one before it{' (SFT)' if 'sft' in summary.stages else ''} {percent(rate)} of the time, ties counted "
+        f"half. The {sure} interval is {percent(low)} to {percent(high)} and 50% would be a draw, {follows}."
     )
 
 
@@ -217,14 +217,28 @@ def novelty(facts: Mapping[str, Any]) -> str:
     return f" ({facts['seen']:,} of {facts['prompts']:,} of which a training stage had seen too)"
 
 
-def judge_in_words(judge: str) -> str:
-    """Who said which answer is better, and how far to believe it."""
-    if judge == "gold":
+def judge_in_words(summary: Summary) -> str:
+    """Who said which answer is better, and how far to believe it; empty where nobody judged."""
+    if summary.judge is None:
+        return ""
+    if summary.judge == "gold":
         return "The judge is the task's hidden gold score, which no model was trained on."
+    if not _learned(summary):
+        return "The judge is the reward model of this folder, which PPO was not trained to please."
     return (
         "The judge is the reward model that PPO was trained to please, so this is a partial judge: "
         "let people, or another judge, look before you rely on it."
     )
+
+
+def _learned(summary: Summary) -> bool:
+    """Whether a reward model was part of what PPO raised."""
+    return bool(summary.stages.get("ppo", {}).get("learned_reward", True))
+
+
+def before(summary: Summary) -> str:
+    """What the model is called that PPO started from."""
+    return "SFT" if "sft" in summary.stages else "start"
 
 
 def kl_in_words(kl: float) -> str:
@@ -290,7 +304,7 @@ def _page(summary: Summary) -> Iterator[str]:
             "",
             "DID IT HELP?",
             *_wrapped(outcome(summary)),
-            *_wrapped(judge_in_words(summary.judge or "reward")),
+            *_wrapped(judge_in_words(summary)),
         )
     numbers = list(_numbers(summary))
     if numbers:
@@ -301,22 +315,23 @@ def _page(summary: Summary) -> Iterator[str]:
 
 
 def _numbers(summary: Summary) -> Iterator[str]:
-    gold = (summary.gold_base, summary.gold_sft, summary.gold_ppo)
-    if None not in gold:
+    start = before(summary)
+    if summary.gold_base is not None and summary.gold_sft is not None and summary.gold_ppo is not None:
         most = summary.stages.get("evaluation", {}).get("gold_max")
         yield from _fact(
             "gold score",
-            "base {:.2f} → SFT {:.2f} → PPO {:.2f}".format(*gold) + (f", at most {most:g}." if most else ".")
+            f"base {summary.gold_base:.2f} → {start} {summary.gold_sft:.2f} → PPO {summary.gold_ppo:.2f}"
+            + (f", at most {most:g}." if most else ".")
             + " The task's own measure of a good answer, hidden from every model.",
         )  # fmt: skip
     if summary.reward_sft is not None and summary.reward_ppo is not None:
         yield from _fact(
             "reward",
-            f"SFT {summary.reward_sft:.2f} → PPO {summary.reward_ppo:.2f}. What the reward model thinks of the "
-            "answers: this is what PPO raises.",
+            f"{start} {summary.reward_sft:.2f} → PPO {summary.reward_ppo:.2f}. What the reward model thinks of the "
+            "answers" + (": this is what PPO raises." if _learned(summary) else "."),
         )
     if summary.kl is not None:
-        yield from _fact("KL spent", f"{summary.kl:.1f} nats per answer: {kl_in_words(summary.kl)}.")
+        yield from _fact("KL spent", f"{round(summary.kl, 1) + 0.0:.1f} nats per answer: {kl_in_words(summary.kl)}.")
     fit, people = summary.stages.get("reward", {}), summary.stages.get("preferences", {})
     if fit.get("accuracy") is not None:
         best = people.get("ceiling")
@@ -338,7 +353,7 @@ def _answers(examples: Sequence[Example]) -> Iterator[str]:
     if examples:
         yield from (
             "",
-            f"{len(examples)} PROMPT{'S' if len(examples) > 1 else ''}, ANSWERED BEFORE (SFT) AND AFTER (PPO)",
+            f"{len(examples)} PROMPT{'S' if len(examples) > 1 else ''}, ANSWERED BEFORE PPO AND AFTER IT",
         )
     for place, example in enumerate(examples):
         yield from ([""] if place else [])

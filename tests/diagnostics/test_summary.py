@@ -82,7 +82,7 @@ def test_a_newcomer_finds_every_number_in_words(summary: Summary) -> None:
         "6.3 nats per answer: a moderate distance",
         "people's agreement allows about 78%",
         "PPO 2 min 31 s 818 MB",
-        "3 PROMPTS, ANSWERED BEFORE (SFT) AND AFTER (PPO)",
+        "3 PROMPTS, ANSWERED BEFORE PPO AND AFTER IT",
         "runs/demo/report.html",
         "runs/demo/ppo/model",
         "keel chat runs/demo",
@@ -137,6 +137,27 @@ def test_prompts_are_called_unseen_only_where_somebody_has_looked(summary: Summa
 def test_a_judge_that_is_the_reward_model_is_called_partial(summary: Summary) -> None:
     assert "hidden gold score, which no model was trained on" in words(summary)
     assert "this is a partial judge" in words(replace(summary, judge="reward"))
+
+
+def test_a_judge_that_ppo_never_heard_of_is_not_called_pleased(summary: Summary) -> None:
+    """PPO raised a function; the reward model only lay in the folder."""
+    stages = {**summary.stages, "ppo": {**summary.stages["ppo"], "learned_reward": False}}
+    said = words(replace(summary, judge="reward", stages=stages))
+    assert "which PPO was not trained to please" in said
+    assert not re.search("partial judge|this is what PPO raises", said)
+
+
+def test_sft_is_named_only_where_it_ran(summary: Summary) -> None:
+    stages = {name: facts for name, facts in summary.stages.items() if name != "sft"}
+    said = words(replace(summary, stages=stages))
+    assert "beat the one before it 6" in said
+    assert re.search(r"base [-\d.]+ → start [-\d.]+ → PPO", said)
+    assert "SFT" not in said
+
+
+def test_a_kl_that_rounds_to_0_has_no_sign(summary: Summary) -> None:
+    assert "0.0 nats per answer: below 0 by chance" in words(replace(summary, kl=-0.01))
+    assert "-0.0" not in words(replace(summary, kl=-0.01))
 
 
 @pytest.mark.parametrize(

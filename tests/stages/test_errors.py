@@ -255,6 +255,7 @@ def late_faults(folder: Path) -> dict[str, tuple[dict[str, Any], str]]:
         "no such reward model": (term("model", folder / "nowhere"), "nowhere"),
         "a reward model that is none": (term("model", folder / "base"), "which is no reward model"),
         "no such reward function": (term("function", f"{path}:two"), "has no 'two'"),
+        "prompts that are all too long": ({"ppo": {"sampling": {"max_tokens": 22}}}, "no prompt leaves room"),
         "a critic from nothing": (term("function", f"{path}:one"), "ppo.critic.init"),
         "unseen prompts that are not there": (
             {"evaluation": {"prompts": str(folder / "unseen.jsonl")}},
@@ -272,6 +273,7 @@ def late_faults(folder: Path) -> dict[str, tuple[dict[str, Any], str]]:
         "no such reward model",
         "a reward model that is none",
         "no such reward function",
+        "prompts that are all too long",
         "a critic from nothing",
         "unseen prompts that are not there",
     ],

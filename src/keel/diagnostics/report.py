@@ -27,6 +27,7 @@ from keel.preferences.agreement import ceiling
 from keel.summary import (
     STAGES,
     Summary,
+    before,
     confidence_in_words,
     judge_in_words,
     kl_in_words,
@@ -113,7 +114,8 @@ def render(run: Recorded, name: str) -> str:
             headline=headline(summary),
             story=story(summary),
             outcome=outcome(summary),
-            judge=judge_in_words(summary.judge) if summary.judge else "",
+            judge=judge_in_words(summary),
+            before=before(summary),
             kl_meaning=kl_in_words(summary.kl) if summary.kl is not None else "",
             win=_win(summary),
             gold=_gold(summary),
@@ -203,12 +205,12 @@ def _win(summary: Summary) -> Gauge | None:
     if summary.win_rate is None or summary.verdict is None:
         return None
     tone = {"better": "good", "unclear": "plain", "worse": "red"}[summary.verdict]
-    return _gauge("PPO against SFT", summary.win_rate, summary.win_rate_low, summary.win_rate_high, tone)
+    return _gauge(f"PPO against {before(summary)}", summary.win_rate, summary.win_rate_low, summary.win_rate_high, tone)
 
 
 def _gold(summary: Summary) -> list[Gauge]:
     """Bars for base, SFT and PPO, up to the best possible score or the best that was reached."""
-    scores = [("base", summary.gold_base), ("SFT", summary.gold_sft), ("PPO", summary.gold_ppo)]
+    scores = [("base", summary.gold_base), (before(summary), summary.gold_sft), ("PPO", summary.gold_ppo)]
     known = [(name, score) for name, score in scores if score is not None]
     most = max([summary.stages.get("evaluation", {}).get("gold_max") or 0.0, *(score for _, score in known), 1e-9])
     return [

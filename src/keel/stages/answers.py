@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from keel.config import Sampling as Settings
-from keel.data.chat import Chat, fitting
+from keel.data.chat import fitting
 from keel.data.formats import Rows
 from keel.errors import UserError
 from keel.models.load import context_length, load_language_model
@@ -27,26 +27,28 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Asked:
-    """Prompts for a model to answer; `left_out` are the facts about those that were given beside them."""
+    """Prompts for a model to answer.
+
+    `left_out` are the facts about those that were given beside them, `note` says the same where there are any.
+    """
 
     prompts: tuple[Prompt, ...]
     left_out: Facts
+    note: str
 
 
 def answerable(
-    space: Workspace,
-    chat: Chat,
-    part: Literal["preferences", "ppo", "evaluation"],
-    rows: Rows[Prompt],
-    sampling: Settings,
+    space: Workspace, part: Literal["preferences", "ppo", "evaluation"], rows: Rows[Prompt], sampling: Settings
 ) -> Asked:
-    """The prompts that the supervised model can answer; the others are left out, counted and said.
+    """The prompts that the supervised model can answer; the others are left out and counted.
 
     A prompt can be answered if it and `sampling.max_tokens` new tokens fit into the model's context, or else the
     sampler would refuse the whole batch, and into model.max_length, which bounds a prompt *with its answer*. `part` is
-    the section of the recipe that they come from. UserError where none is left.
+    the section of the recipe that they come from. Before that model is trained, the one that it is trained from is
+    asked. UserError where none is left.
     """
-    context, new = context_length(space.supervised), sampling.max_tokens
+    model = space.base if "sft" in space.stages and not space.supervised.is_dir() else space.supervised
+    chat, context, new = space.chat(model), context_length(model), sampling.max_tokens
     limit, name, raised = space.recipe.model.max_length, "model.max_length", ", or raise --model.max_length"
     if context is not None and context < limit:
         limit, name, raised = context, "the model's context of", ""
@@ -58,12 +60,9 @@ def answerable(
             f"--{part}.sampling.max_tokens, give shorter prompts{raised}"
         )
     long = len(rows) - len(kept)
-    if long:
-        space.display.note(
-            f"{long} of {len(rows)} prompts left out: with an answer of {new} tokens too long for {name} {limit}"
-        )
+    note = f"{long} of {len(rows)} prompts left out: with an answer of {new} tokens too long for {name} {limit}"
     reasons = [*(one.reason for one in rows.dropped), *[f"too long for {name} {limit}, with its answer"] * long]
-    return Asked(kept, left_out(rows.read, reasons))
+    return Asked(kept, left_out(rows.read, reasons), note if long else "")
 
 
 def answers(

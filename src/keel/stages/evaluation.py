@@ -36,7 +36,9 @@ def check_evaluation(space: Workspace) -> None:
 def evaluation(space: Workspace) -> None:
     """Answers of base, SFT and PPO model; gold or reward of each; win rate of PPO over SFT; the KL that it cost."""
     settings = space.recipe.evaluation
-    asked = answerable(space, space.chat(space.supervised), "evaluation", _prompts(space), settings.sampling)
+    asked = answerable(space, "evaluation", _prompts(space), settings.sampling)
+    if asked.note:
+        space.display.note(asked.note)
     prompts = asked.prompts[: settings.count]
     paths = {"base": space.base, "sft": space.supervised, "ppo": space.model("ppo")}
     each = len(prompts) * settings.samples

@@ -48,7 +48,7 @@ _SAMPLE = 256
 def check_practising(space: Workspace) -> None:
     """UserError where the prompts cannot be read, or the reward or the critic cannot be had."""
     recipe = space.recipe
-    _prompts(space)
+    answerable(space, "ppo", _prompts(space), recipe.ppo.sampling)
     names = [_name(place, term) for place, term in enumerate(recipe.ppo.reward)]
     for name in names:
         if names.count(name) > 1:
@@ -70,7 +70,9 @@ def practising(space: Workspace) -> None:
     """Tune the supervised model by PPO and write the policy down."""
     settings, seed = space.recipe.ppo, space.recipe.seed
     chat = space.chat(space.supervised)
-    asked = answerable(space, chat, "ppo", _prompts(space), settings.sampling)
+    asked = answerable(space, "ppo", _prompts(space), settings.sampling)
+    if asked.note:
+        space.display.note(asked.note)
     prompts = asked.prompts
     path = _own_reward(space, chat)
     with space.stage("ppo", settings.updates) as facts, Record(space.directory / "ppo", space.display) as record:
@@ -92,6 +94,7 @@ def practising(space: Workspace) -> None:
         remember(space, "ppo", met)
         facts |= {"updates": settings.updates, "reward_last": last["reward"], "kl_last": last["kl"]}
         facts |= {"prompts": len(prompts), **asked.left_out, "layout": space.recipe.model.layout}
+        facts |= {"learned_reward": any(term.kind == "model" for term in settings.reward)}
 
 
 def _prompts(space: Workspace) -> Rows[Prompt]:

@@ -142,7 +142,9 @@ def _judge(space: Workspace, store: PreferenceStore) -> Facts:
     """
     settings, task = space.recipe.preferences, space.task
     assert task is not None
-    asked = answerable(space, space.chat(space.supervised), "preferences", _prompts(space), settings.sampling)
+    asked = answerable(space, "preferences", _prompts(space), settings.sampling)
+    if asked.note:
+        space.display.note(asked.note)
     prompts = asked.prompts[: settings.count]
     rollouts = answers(space, space.supervised, prompts, settings.sampling, settings.samples_per_prompt)
     items = _pairs(rollouts, space.name(space.supervised))
