@@ -150,7 +150,7 @@ def test_a_judge_that_ppo_never_heard_of_is_not_called_pleased(summary: Summary)
 def test_sft_is_named_only_where_it_ran(summary: Summary) -> None:
     stages = {name: facts for name, facts in summary.stages.items() if name != "sft"}
     said = words(replace(summary, stages=stages))
-    assert "beat the one before it 6" in said
+    assert re.search(r"beat the one before it \d+% of the time", said)
     assert re.search(r"base [-\d.]+ → start [-\d.]+ → PPO", said)
     assert "SFT" not in said
 
