@@ -83,7 +83,7 @@ class Quality:
     repeat: float
 
 
-MIXED = Quality(omit=0.2, wrong=0.08, follow=0.5, correct=0.2, greet=0.5, filler=0.4, flatter=0.12, repeat=0.06)
+MIXED = Quality(omit=0.2, wrong=0.08, follow=0.5, correct=0.2, greet=0.5, filler=0.3, flatter=0.3, repeat=0.06)
 """Demonstrations for supervised fine-tuning."""
 
 CAREFUL = Quality(omit=0.0, wrong=0.0, follow=0.0, correct=0.3, greet=0.5, filler=0.0, flatter=0.0, repeat=0.0)
