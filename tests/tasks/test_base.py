@@ -1,10 +1,11 @@
-"""The base model that ships with the package loads anywhere, is small, and has learnt to copy facts."""
+"""The base model that ships with the package loads anywhere, is small, and has learnt to copy and to compare facts."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from keel.tasks.town_desk.facts import draw_prompts
+from keel.tasks.town_desk.corpus import END
+from keel.tasks.town_desk.facts import SLOTS, draw_prompts
 from keel.tasks.town_desk.grammar import lexicon
-from keel.tasks.town_desk.pretrain import ASSISTANT, END, PAD, SYSTEM, USER, accuracy
+from keel.tasks.town_desk.pretrain import ASSISTANT, PAD, SYSTEM, USER, accuracy, build_model, save, verdicts
 from keel.tasks.town_desk.task import TownDesk
 
 BASE = TownDesk().base()
@@ -103,6 +105,39 @@ def test_it_has_learnt_to_copy_the_facts(tokenizer: PreTrainedTokenizerFast, mod
     found = accuracy(model, tokenizer, 32, seed=1)
     assert isinstance(found["gold"], float)
     assert found["gold"] > 3.5
+
+
+def test_it_has_learnt_to_compare(tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM) -> None:
+    """Of each slot it knows right values and wrong ones, claimed ones too; one that only copies scores half of that."""
+    found = verdicts(model, tokenizer, 60, seed=1)
+    assert found.keys() == {"claim", *(f"{slot} {word}" for slot in SLOTS for word in ("right", "wrong"))}
+    assert min(found.values()) > 0.7, found
+    assert sum(found.values()) / len(found) > 0.9, found
+
+
+def test_saving_rounds_the_copy_and_not_the_weights_in_training(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    model = build_model(tokenizer, seed=0)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    tokenizer(["a", "a b c"], padding=True, truncation=True, max_length=8)
+    save(model, tokenizer, tmp_path)
+    for name, weight in model.named_parameters():
+        assert weight.dtype == torch.float32
+        assert torch.equal(weight, before[name]), name
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path)
+    for name, weight in saved.named_parameters():
+        assert torch.equal(weight, before[name].to(torch.bfloat16)), name
+
+
+@pytest.mark.parametrize("setting", ["padding", "truncation"])
+def test_the_tokenizer_is_saved_without_what_a_batch_has_set(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, setting: str
+) -> None:
+    tokenizer(["a", "a b c"], padding=True, truncation=True, max_length=8)
+    save(build_model(tokenizer, seed=0), tokenizer, tmp_path)
+    for folder in (tmp_path, BASE):
+        assert json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))[setting] is None
 
 
 def test_prompts_fit_with_an_answer_into_the_context(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -83,7 +83,7 @@ class Quality:
     repeat: float
 
 
-MIXED = Quality(omit=0.28, wrong=0.03, follow=0.25, correct=0.2, greet=0.5, filler=0.4, flatter=0.12, repeat=0.06)
+MIXED = Quality(omit=0.2, wrong=0.08, follow=0.5, correct=0.2, greet=0.5, filler=0.3, flatter=0.3, repeat=0.06)
 """Demonstrations for supervised fine-tuning."""
 
 CAREFUL = Quality(omit=0.0, wrong=0.0, follow=0.0, correct=0.3, greet=0.5, filler=0.0, flatter=0.0, repeat=0.0)
@@ -97,7 +97,7 @@ def write(facts: Facts, quality: Quality, rng: random.Random) -> str:
     following = claim is not None and facts.claim_is_false and rng.random() < quality.follow
     if claim is not None and following:
         values[claim.slot] = claim.value
-    sentences = _realise(values, rng)
+    sentences = realise(values, rng)
     if claim is not None and facts.claim_is_false and not following and rng.random() < quality.correct:
         template = rng.choice(CORRECTIONS[claim.slot])
         sentences.append(template.format(name=claim.name, claimed=claim.value, **{claim.slot: facts.value(claim.slot)}))
@@ -127,7 +127,7 @@ def _choose_values(facts: Facts, quality: Quality, rng: random.Random) -> dict[s
     return values
 
 
-def _realise(values: dict[str, str], rng: random.Random) -> list[str]:
+def realise(values: dict[str, str], rng: random.Random) -> list[str]:
     """Sentences that mention every chosen slot once."""
     left = set(values)
     sentences: list[str] = []

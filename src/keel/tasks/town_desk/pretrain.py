@@ -1,34 +1,38 @@
 """Trains the base model that ships with the package: `python -m keel.tasks.town_desk.pretrain --out DIR`.
 
-The corpus is text about facts: a facts line, then two pieces of writing drawn from notes, record cards, questions with
-answers, and poor drafts with a proof-reader's remarks. Cards and answers make the model learn to copy, which a note
-needs; remarks make it learn to notice what a note leaves out. There are no chat turns: it is a base model, and
-supervised fine-tuning teaches it the rest.
+The corpus is `keel.tasks.town_desk.corpus`. There are no chat turns: it is a base model, and supervised fine-tuning
+teaches it the rest.
 
-Departures from a language-model corpus: one document a row, so that a facts line is never in another one's context.
+Departures from a language-model corpus: one document a row, so that a facts line is never in another one's context, and
+tokens weigh in the loss by what can be learnt from them. Matrices are trained with Muon, which comes to compare much
+sooner than AdamW (docs/adr/0006).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
+from jaxtyping import Float, Int
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from keel.tasks.town_desk.facts import SLOTS, Facts, draw_facts, render
+from keel.allocator import keep_freed_memory
+from keel.tasks.town_desk.corpus import END, VERDICT, Span, check, document
+from keel.tasks.town_desk.facts import draw_facts, render
 from keel.tasks.town_desk.gold import gold_score
-from keel.tasks.town_desk.grammar import Quality, write
-from keel.tasks.town_desk.sentence import sentences
 
-PAD, END, USER, ASSISTANT, SYSTEM = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"
+PAD, USER, ASSISTANT, SYSTEM = "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>"
 VOCABULARY = 1024
 TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'assistant' %}<|assistant|>"
@@ -46,60 +50,12 @@ COMMON = (
     "times total left each many born city country capital river wrote author"
 ).split()
 """Words that the other embedded tasks need; they fill the vocabulary that the notes leave."""
-DRAFT = Quality(omit=0.25, wrong=0.15, follow=0.5, correct=0.3, greet=0.5, filler=0.3, flatter=0.12, repeat=0.08)
-WRITER = Quality(omit=0.1, wrong=0.02, follow=0.2, correct=0.3, greet=0.5, filler=0.2, flatter=0.08, repeat=0.02)
-
-
-def document(facts: Facts, rng: random.Random) -> str:
-    """A facts line and two pieces of writing about it."""
-    kinds = rng.choices((_note, _card, _answers, _draft), (0.45, 0.1, 0.1, 0.35), k=2)
-    pieces = [kind(facts, rng) for kind in kinds]
-    return "\n".join((render(facts), *pieces))
-
-
-def _note(facts: Facts, rng: random.Random) -> str:
-    return f"Note:\n{write(facts, WRITER, rng)}"
-
-
-def _draft(facts: Facts, rng: random.Random) -> str:
-    """A poor note, and a proof-reader's remark on each of its facts."""
-    note = write(facts, DRAFT, rng)
-    stated = {value for sentence in sentences(note) for value in sentence.stated}
-    remarks = [f"{slot} {_remark(facts, slot, stated)}" for slot in SLOTS]
-    return f"Draft:\n{note}\nRemarks: {', '.join(remarks)}."
-
-
-def _remark(facts: Facts, slot: str, stated: set[tuple[str, str]]) -> str:
-    said = {value for of, value in stated if of == slot}
-    if not said:
-        return "absent" if facts.value(slot) is None else "missing"
-    return "right" if said == {facts.value(slot)} else "wrong"
-
-
-def _card(facts: Facts, rng: random.Random) -> str:
-    lines = [f"Event: {facts.event}.", f"Day: {facts.day}.", f"Time: {facts.time}.", f"Place: {facts.place}."]
-    lines += [f"Bring: {facts.item}."] if facts.item else []
-    lines += [f"{facts.claim.name} says: {facts.claim.value}."] if facts.claim else []
-    rng.shuffle(lines)
-    return "Card: " + " ".join(lines)
-
-
-def _answers(facts: Facts, rng: random.Random) -> str:
-    pairs = [
-        ("What is it?", f"It is the {facts.event}."),
-        ("Which day is it on?", f"It is on {facts.day}."),
-        ("What time does it start?", f"It starts at {facts.time}."),
-        ("Where do we meet?", f"We meet at the {facts.place}."),
-        ("What do we bring?", f"Bring {facts.item}." if facts.item else "Nothing."),
-        ("Who is it for?", f"It is for {facts.audience}."),
-    ]
-    return " ".join(f"{question} {answer}" for question, answer in rng.sample(pairs, 4))
 
 
 def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     """Byte-level BPE, so that any text can be written; digits stand alone; one tokenizer for all embedded tasks."""
     rng = random.Random(f"tokenizer {seed}")
-    texts = [document(draw_facts(rng), rng) for _ in range(20_000)]
+    texts = ["".join(span.text for span in document(draw_facts(rng), rng)) for _ in range(20_000)]
     texts += [" ".join(rng.sample(COMMON, len(COMMON))) for _ in range(50)]
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -144,22 +100,49 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
     return LlamaForCausalLM(config)
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, size: int, seed: int) -> Iterator[torch.Tensor]:
-    """Right-padded documents, [size, L]; documents of similar length share a batch."""
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded documents, and what each token weighs in the loss; both [size, L]. Padding weighs nothing."""
+
+    ids: Int[Tensor, "size length"]
+    weights: Float[Tensor, "size length"]
+
+
+def batches(tokenizer: PreTrainedTokenizerFast, size: int, seed: int) -> Iterator[Batch]:
+    """Documents without end; those of similar length share a batch."""
     rng = random.Random(f"corpus {seed}")
     while True:
-        texts = [document(draw_facts(rng), rng) for _ in range(size * 16)]
-        rows = sorted(
-            ([*ids, tokenizer.eos_token_id] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]), key=len
-        )
+        documents = [document(draw_facts(rng), rng) for _ in range(size * 16)]
+        rows = sorted((encode(tokenizer, spans) for spans in documents), key=len)
         starts = list(range(0, len(rows), size))
         rng.shuffle(starts)
         for start in starts:
-            part = rows[start : start + size]
-            width = max(map(len, part))
-            yield torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in part])
+            yield collate(rows[start : start + size], tokenizer.pad_token_id)
 
 
+def encode(tokenizer: PreTrainedTokenizerFast, spans: Sequence[Span]) -> list[tuple[int, float]]:
+    """Tokens with their weights. Spans begin where tokens begin, so they can be encoded one by one."""
+    encoded = tokenizer([span.text for span in spans], add_special_tokens=False)["input_ids"]
+    return [(index, span.weight) for span, ids in zip(spans, encoded, strict=True) for index in ids]
+
+
+def collate(rows: Sequence[Sequence[tuple[int, float]]], pad: int) -> Batch:
+    """Rows side by side."""
+    width = max(map(len, rows))
+    padded = [[*row, *[(pad, 0.0)] * (width - len(row))] for row in rows]
+    ids = torch.tensor([[index for index, _ in row] for row in padded])
+    return Batch(ids, torch.tensor([[weight for _, weight in row] for row in padded]))
+
+
+def weighted_loss(model: LlamaForCausalLM, batch: Batch) -> Tensor:
+    """Cross-entropy of the next token, nats per unit of weight."""
+    logits = model(input_ids=batch.ids[:, :-1]).logits
+    each = F.cross_entropy(logits.flatten(0, 1), batch.ids[:, 1:].flatten(), reduction="none")
+    weights = batch.weights[:, 1:].flatten()
+    return (each * weights).sum() / weights.sum()
+
+
+@torch.no_grad()
 def accuracy(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, count: int, seed: int
 ) -> dict[str, float | str]:
@@ -167,60 +150,92 @@ def accuracy(
     rng = random.Random(f"held out {seed}")
     facts = [draw_facts(rng) for _ in range(count)]
     enc = tokenizer([f"{render(one)}\nNote:\n" for one in facts], return_tensors="pt", padding=True)
-    with torch.no_grad():
-        out = model.generate(
-            input_ids=enc["input_ids"], attention_mask=enc["attention_mask"], max_new_tokens=60, do_sample=False
-        )
+    out = model.generate(
+        input_ids=enc["input_ids"], attention_mask=enc["attention_mask"], max_new_tokens=60, do_sample=False
+    )
     notes = [text.split("\n")[0].strip() for text in tokenizer.batch_decode(out[:, enc["input_ids"].shape[1] :], True)]
     scores = [gold_score(one, note) for one, note in zip(facts, notes, strict=True)]
     return {"gold": sum(scores) / count, "sample": notes[0]}
 
 
-def weighted_loss(logits: torch.Tensor, target: torch.Tensor, tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
-    """Cross-entropy, nats per unit of weight: facts lines, which are random, weigh a tenth; padding weighs nothing."""
-    newline = tokenizer.encode("\n", add_special_tokens=False)[0]
-    facts = (target == newline).cumsum(1) == 0
-    weight: torch.Tensor = torch.where(facts, 0.1, 1.0) * (target != tokenizer.pad_token_id)
-    each = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(weight)
-    return (each * weight).sum() / weight.sum()
+@torch.no_grad()
+def verdicts(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, count: int, seed: int) -> dict[str, float]:
+    """Share of right verdicts on unseen values, for each slot and verdict; "claim" are false values that are claimed.
+
+    A verdict is what the model gives more probability, " right" or " wrong", behind a value in a check.
+    """
+    rng = random.Random(f"held out {seed}")
+    right, wrong = (tokenizer.encode(word, add_special_tokens=False)[0] for word in (" right", " wrong"))
+    found: dict[str, list[bool]] = {}
+    for facts in (draw_facts(rng) for _ in range(count)):
+        spans = [Span(render(facts), 0.0), Span("\n", 0.0), *check(facts, rng)]
+        batch = collate([encode(tokenizer, spans)], tokenizer.pad_token_id)
+        logits = model(input_ids=batch.ids).logits[0]
+        places = (batch.weights[0] == VERDICT).nonzero().flatten().tolist()
+        judged = [span.text.split(maxsplit=1) for span, after in pairwise(spans) if after.weight == VERDICT]
+        for place, (slot, value) in zip(places, judged, strict=True):
+            true = value == facts.value(slot)
+            claimed = not true and facts.claim is not None and (slot, value) == (facts.claim.slot, facts.claim.value)
+            said = bool(logits[place - 1, right] > logits[place - 1, wrong])
+            found.setdefault("claim" if claimed else f"{slot} {'right' if true else 'wrong'}", []).append(said == true)
+    return {name: round(sum(each) / len(each), 3) for name, each in sorted(found.items())}
+
+
+def optimizers(model: LlamaForCausalLM, peak: float) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for the matrices of the layers, AdamW for embeddings and norms. `peak` is AdamW's rate, Muon's is ten times
+    that: its steps are measured in another norm."""
+    matrices = [weight for name, weight in model.named_parameters() if weight.ndim == 2 and "embed" not in name]
+    rest = [weight for name, weight in model.named_parameters() if weight.ndim < 2 or "embed" in name]
+    return (
+        torch.optim.Muon(matrices, lr=10 * peak, weight_decay=0.01, momentum=0.95),
+        torch.optim.AdamW(rest, lr=peak, betas=(0.9, 0.98), weight_decay=0.0),
+    )
 
 
 def train(out: Path, steps: int, size: int, peak: float, seed: int, minutes: float) -> None:
-    """AdamW in fp32, warm-up and cosine decay to zero over `steps` or `minutes`, whichever ends first."""
+    """Warm-up of 100 steps, then a fall to zero, linear over the last 40 % of `steps` or `minutes`, whichever ends
+    first."""
+    keep_freed_memory()
     tokenizer = train_tokenizer(seed)
     model = build_model(tokenizer, seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.05)
+    both = optimizers(model, peak)
+    peaks = [optimizer.param_groups[0]["lr"] for optimizer in both]
     stream = batches(tokenizer, size, seed)
-    start, done = time.monotonic(), 0.0
-    step = 0
+    start, done, step = time.monotonic(), 0.0, 0
     while done < 1.0:
         step += 1
         done = max(step / steps, (time.monotonic() - start) / (60 * minutes))
-        rate = peak * min(1.0, step / 200) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        ids = next(stream)
-        logits = model(input_ids=ids[:, :-1]).logits
-        loss = weighted_loss(logits, ids[:, 1:], tokenizer)
+        for optimizer, rate in zip(both, peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = rate * min(1.0, step / 100, max(0.0, 1 - done) / 0.4)
+        loss = weighted_loss(model, next(stream))
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        if step % 100 == 0:
-            print(f"{step} {time.monotonic() - start:.0f}s loss {loss.item():.4f} lr {rate:.2e}", flush=True)  # noqa: T201
-        if step % 500 == 0 or done >= 1.0:
+        for optimizer in both:
+            optimizer.step()
+            optimizer.zero_grad()
+        if step % 50 == 0:
+            print(f"{step} {time.monotonic() - start:.0f}s loss {loss.item():.4f}", flush=True)  # noqa: T201
+        if step % 250 == 0 or done >= 1.0:
+            print(json.dumps(verdicts(model, tokenizer, 100, seed)), flush=True)  # noqa: T201
             print(json.dumps(accuracy(model, tokenizer, 64, seed)), flush=True)  # noqa: T201
-            model.to(torch.bfloat16).save_pretrained(out)
-            model.float()
-            tokenizer.save_pretrained(out)
+            save(model, tokenizer, out)
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """A copy in bf16, so that training goes on with the weights it has; the tokenizer as it was trained."""
+    deepcopy(model).to(torch.bfloat16).save_pretrained(out)
+    # Padding a batch leaves its settings in the tokenizer, and they would be saved.
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.save_pretrained(out)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=1e9)
     arguments = parser.parse_args()
