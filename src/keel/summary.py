@@ -334,11 +334,12 @@ def _numbers(summary: Summary) -> Iterator[str]:
         yield from _fact("KL spent", f"{round(summary.kl, 1) + 0.0:.1f} nats per answer: {kl_in_words(summary.kl)}.")
     fit, people = summary.stages.get("reward", {}), summary.stages.get("preferences", {})
     if fit.get("accuracy") is not None:
-        best = people.get("ceiling")
+        best, low, high = (people.get(name) for name in ("ceiling", "ceiling_low", "ceiling_high"))
+        spread = f" ({percent(low)} to {percent(high)})" if low is not None and high is not None else ""
         yield from _fact(
             "reward model",
             f"right on {percent(fit['accuracy'])} of unseen pairs"
-            + (f"; people's agreement allows about {percent(best)}." if best else "."),
+            + (f"; people's agreement allows about {percent(best)}{spread}." if best else "."),
         )
 
 

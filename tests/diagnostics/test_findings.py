@@ -172,7 +172,7 @@ AGREED = {"value": 0.726, "low": 0.70, "high": 0.75}
 )
 def test_accuracy_beyond_what_agreement_allows_is_leakage(accuracy: float, low: float, expected: str) -> None:
     stages = {
-        "preferences": {"agreement_without_ties": AGREED, "ceiling": 0.801},
+        "preferences": {"agreement_without_ties": AGREED, "ceiling": 0.801, "ceiling_high": ceiling(0.75).accuracy},
         "reward": {"accuracy": accuracy, "accuracy_low": low, "accuracy_high": 0.99},
     }
     assert verdict(run(stages), "Reward model against the ceiling") == expected

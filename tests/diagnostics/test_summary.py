@@ -80,7 +80,7 @@ def test_a_newcomer_finds_every_number_in_words(summary: Summary) -> None:
         f"PPO {summary.gold_ppo:.2f}",
         "hidden from every model",
         "6.3 nats per answer: a moderate distance",
-        "people's agreement allows about 78%",
+        "people's agreement allows about 78% (75% to 82%)",
         "PPO 2 min 31 s 818 MB",
         "3 PROMPTS, ANSWERED BEFORE PPO AND AFTER IT",
         "runs/demo/report.html",

@@ -17,7 +17,6 @@ from jaxtyping import Float
 from keel.diagnostics.over_optimisation import judge
 from keel.diagnostics.recorded import Attempts, Curve, Recorded
 from keel.diagnostics.smoothing import running_mean
-from keel.preferences.agreement import ceiling
 from keel.summary import KL_AMBER, KL_RED, STAGES, percent
 
 Level = Literal["ok", "amber", "red"]
@@ -264,8 +263,8 @@ def _against_a_coin(accuracy: float, low: float, high: float) -> Finding:
 
 def highest_ceiling(people: Mapping[str, Any]) -> float | None:
     """The best accuracy that the upper end of the agreement's interval allows; None where agreement is not known."""
-    bound = people.get("agreement_without_ties", {}).get("high")
-    return people.get("ceiling") if bound is None else ceiling(bound).accuracy
+    bound: float | None = people.get("ceiling_high")
+    return people.get("ceiling") if bound is None else bound
 
 
 def _of_people(run: Recorded) -> Iterator[Finding]:

@@ -23,7 +23,6 @@ from keel.diagnostics.pictures import Chart, calibration_chart, figure
 from keel.diagnostics.recorded import Recorded, read_run
 from keel.display import duration
 from keel.errors import UserError
-from keel.preferences.agreement import ceiling
 from keel.summary import (
     STAGES,
     Summary,
@@ -234,8 +233,8 @@ def _fit(summary: Summary) -> list[Gauge]:
         rows.append(_gauge("two people agree", agreed["value"], agreed["low"], agreed["high"], "plain", floor))
     rows.append(_gauge("reward model", facts["accuracy"], low, high, "sea", floor))
     if people.get("ceiling") is not None:
-        bounds = [None if agreed.get(end) is None else ceiling(agreed[end]).accuracy for end in ("low", "high")]
-        rows.append(_gauge("best possible", people["ceiling"], bounds[0], bounds[1], "gold", floor))
+        bounds = people.get("ceiling_low"), people.get("ceiling_high")
+        rows.append(_gauge("best possible", people["ceiling"], *bounds, "gold", floor))
     return rows
 
 

@@ -84,7 +84,7 @@ def aggregated(votes: Votes, settings: Settings) -> Aggregate:
 def findings(votes: Votes, aggregate: Aggregate, seed: int) -> Facts:
     """What the judgements say about the annotators, for reports."""
     agreement = measure(votes, seed=seed)
-    decided = agreement.observed_without_ties.value
+    decided = agreement.observed_without_ties
     reliability = zip(votes.annotators, aggregate.reliability.tolist(), strict=True)
     return {
         "judgements": len(votes.pair),
@@ -98,13 +98,20 @@ def findings(votes: Votes, aggregate: Aggregate, seed: int) -> Facts:
         "fleiss": _estimate(agreement.fleiss),
         "alpha": _estimate(agreement.alpha),
         "ac1": _estimate(agreement.ac1),
-        "ceiling": round(ceiling(decided).accuracy, 4) if np.isfinite(decided) else None,
+        "ceiling": _ceiling(decided.value),
+        "ceiling_low": _ceiling(decided.low),
+        "ceiling_high": _ceiling(decided.high),
         "reliability": {name: _number(value) for name, value in reliability},
     }
 
 
 def _estimate(estimate: Estimate) -> dict[str, float | None]:
     return {"value": _number(estimate.value), "low": _number(estimate.low), "high": _number(estimate.high)}
+
+
+def _ceiling(agreement: float) -> float | None:
+    """The best accuracy that an agreement allows, where it is known."""
+    return round(ceiling(agreement).accuracy, 4) if np.isfinite(agreement) else None
 
 
 def _number(value: float) -> float | None:
