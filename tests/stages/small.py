@@ -125,6 +125,7 @@ def recipe(base: Path, data: Mapping[str, str], **changes: Any) -> Recipe:
     given: dict[str, Any] = {
         "task": None,
         "device": "cpu",
+        "dtype": "float32",
         "model": {"path": str(base), "template": "plain", "max_length": 24},
         "sft": {"data": data["sft"], "batch_size": 6, "held_out": 0.25, "optimizer": {"lr": 1e-3}},
         "reward": {"data": data["reward"], "batch_size": 6, "held_out": 0.25, "optimizer": {"lr": 1e-3}},

@@ -26,6 +26,7 @@ def test_three_annotators_become_a_reward_model(tmp_path: Path) -> None:
         RECIPE,
         {
             "device": "cpu",
+            "dtype": "float32",
             "threads": 1,
             "model.max_length": 192,
             "preferences.labels.data": str(TABLE),

@@ -24,6 +24,7 @@ from .small import lines, merged, weights_of
 
 TINY = {
     "device": "cpu",
+    "dtype": "float32",
     "sft": {"limit": 16, "max_steps": 1, "batch_size": 4, "optimizer": {"lr": 1e-3}},
     "preferences": {"count": 6, "samples_per_prompt": 3, "sampling": {"max_tokens": 12}, "spammers": 1},
     "reward": {"max_steps": 1, "batch_size": 4, "held_out": 0.3, "optimizer": {"lr": 1e-3}},

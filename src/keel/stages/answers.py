@@ -73,7 +73,8 @@ def answers(
     Shown as they come, on top of the `before` answers that the stage has already.
     """
     chat = space.chat(path)
-    generator = LocalGenerator(load_language_model(path, torch.float32, space.device), chat.tokenizer)
+    model = load_language_model(path, torch.float32, space.device)
+    generator = LocalGenerator(model, chat.tokenizer, products=space.dtype)
     sampling = Sampling(**settings.model_dump())
     rollouts: list[Rollout] = []
     for start in range(0, len(prompts), BATCH):

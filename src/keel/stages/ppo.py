@@ -77,7 +77,7 @@ def practising(space: Workspace) -> None:
     path = _own_reward(space, chat)
     with space.stage("ppo", settings.updates) as facts, Record(space.directory / "ppo", space.display) as record:
         roles = online_roles(space, path)
-        generator = RoleGenerator(roles.policy, LocalGenerator(roles.policy.select(), chat.tokenizer))
+        generator = RoleGenerator(roles.policy, _sampler(space, roles, chat))
         scorer = _scorer(space, chat, roles, path, prompts, generator)
         last: dict[str, float] = {}
         met: set[str] = set()
@@ -95,6 +95,10 @@ def practising(space: Workspace) -> None:
         facts |= {"updates": settings.updates, "reward_last": last["reward"], "kl_last": last["kl"]}
         facts |= {"prompts": len(prompts), **asked.left_out, "layout": space.recipe.model.layout}
         facts |= {"learned_reward": any(term.kind == "model" for term in settings.reward)}
+
+
+def _sampler(space: Workspace, roles: Roles, chat: Chat) -> LocalGenerator:
+    return LocalGenerator(roles.policy.select(), chat.tokenizer, products=space.dtype)
 
 
 def _prompts(space: Workspace) -> Rows[Prompt]:

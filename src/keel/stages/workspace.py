@@ -94,6 +94,8 @@ def open_workspace(
     device = device_of(recipe.device)
     task = TownDesk() if recipe.task else None
     dtype, sources = dtype_of(recipe.dtype, device), Sources(display.note)
+    if recipe.dtype == "auto" and dtype != torch.float32:
+        display.note("matrix products in bfloat16, which this processor has; --dtype float32 for full precision")
     return Workspace(recipe, directory, display, device, dtype, task, supervised, frozenset(stages), sources)
 
 
@@ -111,11 +113,20 @@ def device_of(wanted: str) -> torch.device:
 
 
 def dtype_of(wanted: str, device: torch.device) -> torch.dtype:
-    """The number format of matrix products: bfloat16 is chosen by itself on GPUs that have it."""
+    """The number format of matrix products: bfloat16 is chosen by itself where the processor multiplies in it."""
     if wanted == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if fast else torch.float32
+        return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[wanted]
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether matrix products in bfloat16 are instructions of the processor; elsewhere they are slower than fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+    return False
 
 
 def peak_mb() -> float:
