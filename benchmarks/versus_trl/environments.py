@@ -72,7 +72,7 @@ def peers(environment: Mapping[str, str], wait: str) -> dict[str, str]:
     found = {name: value for name, value in environment.items() if name != WAIT}
     if wait:
         found[WAIT] = wait
-    return found | ALLOCATOR | _QUIET | {"PYTHONPATH": str(ROOT)}
+    return found | dict(ALLOCATOR) | _QUIET | {"PYTHONPATH": str(ROOT)}
 
 
 def _venv(folder: Path, installs: Sequence[Sequence[str]], without: Sequence[str] = ()) -> Path:

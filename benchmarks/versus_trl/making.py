@@ -111,8 +111,7 @@ def _write_models(inputs: Inputs, name: str, config: LlamaConfig, tokenizer: Pre
         tokenizer.save_pretrained(inputs.model(f"{name}-{role}"))
     base = load_language_model(inputs.model(name), torch.float32, torch.device("cpu"))
     head = ScalarHead.normal(config.hidden_size, torch.Generator().manual_seed(3))
-    role = scalar_role(base, head, Lora(), seed=3)
-    role.save(inputs.model(f"{name}-adapter"), load_tokenizer(inputs.model(name)))
+    scalar_role(base, head, Lora(), seed=3).save(inputs.model(f"{name}-adapter"), load_tokenizer(inputs.model(name)))
 
 
 Row = Mapping[str, object]

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import median
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -103,11 +102,6 @@ class Memory:
         """The most that the process has held since, less what it held then."""
         peak = _status_mb("VmHWM") if self.reset else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         return peak - self.held
-
-
-def medians(numbers: Sequence[Sequence[float]]) -> list[float]:
-    """The median of each column of a table of numbers, row by row."""
-    return [median(column) for column in zip(*numbers, strict=True)]
 
 
 def _resident_mb() -> float:

@@ -12,7 +12,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
@@ -205,7 +205,7 @@ def grpo(bench: Bench) -> None:
         trees = rollout_trees(prompts, completions, bench.workload.samples)
         rewards = torch.tensor([float(len(set(one.tokens)) % 7) for one in completions])
         group = torch.arange(len(prompts)).repeat_interleave(bench.workload.samples)
-        advantages = group_zscore(rewards, group).split(bench.workload.samples)
+        advantages = torch.split(group_zscore(rewards, group), bench.workload.samples)
         micros = list(micro_batches(trees, Ppo().micro_tokens, policy.layout, policy.device))
         with torch.no_grad():
             fixed = [reference.logprobs(micro.forest, 1.0).logprobs for micro in micros]
@@ -336,9 +336,10 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--warmup", type=int)
     given = parser.parse_args(argv)
     workload = find(given.workload)
-    workload = replace(workload, steps=given.steps or workload.steps, warmup=given.warmup or workload.warmup)
+    warmup = workload.warmup if given.warmup is None else given.warmup
+    steps = given.steps or workload.steps
     tuned = keep_freed_memory()  # as the command line does before its first stage
-    laps = run(workload, Inputs(given.inputs), given.model, workload.warmup + workload.steps)
+    laps = run(workload, Inputs(given.inputs), given.model, warmup + steps)
     setting = {
         "dtype": str(dtype_of("auto", CPU)).removeprefix("torch."),
         "micro_tokens": Ppo().micro_tokens,
@@ -347,7 +348,7 @@ def main(argv: Sequence[str]) -> None:
     }
     versions = {name: version(name) for name in ("torch", "transformers")}
     peak = memory.peak_mb()
-    print(Measurement(workload.name, given.model, "ours", setting, laps[workload.warmup :], peak, versions).line())
+    print(Measurement(workload.name, given.model, "ours", setting, laps[warmup:], peak, versions).line())
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from benchmarks.versus_trl.result import Result, compare
 from benchmarks.versus_trl.settings import Best, Choice
 from benchmarks.versus_trl.workloads import Workload
 
+PATIENCE = 900.0
+"""Seconds after which a setting that is tried counts as one that does not run."""
 _PACKAGE = "benchmarks.versus_trl"
 
 
@@ -50,17 +52,22 @@ class Opponent:
         """What its Python runs."""
         return "vllm_peer" if self.name == "vllm" else "peer"
 
-    def measure(self, workload: Workload, inputs: Inputs, model: str, choice: Choice, laps: Sequence[str]) -> str:
-        """What the peer's process prints."""
+    def measure(
+        self,
+        workload: Workload,
+        inputs: Inputs,
+        model: str,
+        choice: Choice,
+        laps: Sequence[str],
+        timeout: float | None = None,
+    ) -> Measurement:
+        """What a process of the peer's finds."""
         rest = [*choice.arguments(), *laps]
         if workload.kind == "ppo":
             rest += ["--overlay", str(self.peer.overlay)]
-        return _run(
-            self.peer.python,
-            self.module,
-            [str(inputs.folder), workload.name, model, *rest],
-            environments.peers(os.environ, choice.wait),
-        )
+        arguments = [str(inputs.folder), workload.name, model, *rest]
+        environment = environments.peers(os.environ, choice.wait)
+        return Measurement.read(_run(self.peer.python, self.module, arguments, environment, timeout))
 
     def best(self, workload: Workload, inputs: Inputs, model: str) -> Best:
         """Its best setting for a workload, tried or remembered. PPO's steps are long enough to need no warm-up."""
@@ -68,8 +75,8 @@ class Opponent:
 
         def attempt(choice: Choice) -> Measurement | None:
             try:
-                return Measurement.read(self.measure(workload, inputs, model, choice, laps))
-            except (subprocess.CalledProcessError, ValueError) as error:
+                return self.measure(workload, inputs, model, choice, laps, PATIENCE)
+            except (subprocess.SubprocessError, ValueError) as error:
                 print(f"  {error}", file=sys.stderr)
                 return None
 
@@ -86,7 +93,7 @@ def measure(workload: Workload, inputs: Inputs, model: str, plan: Plan, opponent
     found: list[tuple[Measurement, Measurement]] = []
     for number in range(1, plan.pairs + 1):
         ours = Measurement.read(_run(Path(sys.executable), "ours", arguments, environments.ours(os.environ)))
-        theirs = Measurement.read(opponent.measure(workload, inputs, model, best.choice, laps))
+        theirs = opponent.measure(workload, inputs, model, best.choice, laps)
         print(
             f"  {workload.name} {model}, pair {number} of {plan.pairs}: ours {ours.tokens_per_s:.0f} tokens/s,"
             f" {opponent.name} {theirs.tokens_per_s:.0f}",
@@ -103,8 +110,14 @@ def limits_of(inputs: Inputs, model: str, batch: int) -> Limits:
     return Limits(**json.loads(output.strip().splitlines()[-1]))
 
 
-def _run(python: Path, module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> str:
-    """What a process printed; CalledProcessError, after its last words, where it fails."""
+def _run(
+    python: Path,
+    module: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    timeout: float | None = None,
+) -> str:
+    """What a process printed; SubprocessError, after its last words, where it fails or takes too many seconds."""
     done = subprocess.run(
         [str(python), "-m", f"{_PACKAGE}.{module}", *arguments],
         env=dict(environment),
@@ -112,6 +125,7 @@ def _run(python: Path, module: str, arguments: Sequence[str], environment: Mappi
         capture_output=True,
         text=True,
         check=False,
+        timeout=timeout,
     )
     if done.returncode:
         print(done.stderr[-2000:], file=sys.stderr)

@@ -1,4 +1,8 @@
-"""The peer's best setting: the fastest of number format and micro-batch, found by a step of each, then kept."""
+"""The peer's best setting: the fastest of number format and micro-batch, found by a step of each, then kept.
+
+Its threads sleep while they wait, as ours do, or spin, whichever is faster. They sleep at first: on a machine that is
+not quiet, spinning can make a step thirty times as long.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,12 @@ CLOSE = 0.95
 
 @dataclass(frozen=True)
 class Choice:
-    """Number format, micro-batch, adapters on the policy, and OpenMP's waiting policy ("" = its own)."""
+    """Number format, micro-batch, adapters on the policy, and OpenMP's waiting policy ("" = its own, spinning)."""
 
     dtype: str
     micro: int
     lora: bool = False
-    wait: str = ""
+    wait: str = "PASSIVE"
 
     def arguments(self) -> list[str]:
         """As `peer` takes them."""
@@ -58,10 +62,10 @@ def best(tried: Mapping[Choice, Measurement]) -> Best:
 
 
 def find(workload: Workload, attempt: Try) -> Best:
-    """Try every choice once, then the best one with threads that sleep while they wait."""
+    """Try every choice once, then the best one with threads that spin while they wait."""
     tried = _tried(choices(workload), attempt)
-    asleep = replace(best(tried).choice, wait="PASSIVE")
-    return best(tried | _tried([asleep], attempt))
+    spinning = replace(best(tried).choice, wait="")
+    return best(tried | _tried([spinning], attempt))
 
 
 def remembered(path: Path, key: str, look: Callable[[], Best]) -> Best:
