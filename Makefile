@@ -14,7 +14,7 @@ help:
 	@echo 'make lint    ruff: rules and format'
 	@echo 'make types   mypy'
 	@echo 'make check   lint, types, test'
-	@echo 'make bench   Keel beside TRL, an hour or more on a quiet machine (BENCH="--workload sft --model tiny" for one)'
+	@echo 'make bench   Keel beside TRL, some hours on a quiet machine (BENCH="--workload sft --model tiny" for one row)'
 	@echo 'make clean   remove the environment'
 
 demo: $(VENV)/.installed

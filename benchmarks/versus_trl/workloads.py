@@ -59,9 +59,10 @@ class Workload:
         return steps * self.batch // self.samples
 
 
-def _pairs(kind: Literal["reward", "dpo"], data: Literal["peer", "human"], tiny: float, small: float) -> Workload:
-    name = kind if data == "peer" else f"{kind}-human"
-    return Workload(name, kind, f"pairs-{data}", tiny, small, 0.5, 16, (16, 8, 4), 1, 3)
+def _pairs(
+    name: str, kind: Literal["reward", "dpo"], data: Literal["pairs-peer", "pairs-human"], tiny: float, small: float
+) -> Workload:
+    return Workload(name, kind, data, tiny, small, 0.5, 16, (16, 8, 4), 1, 3)
 
 
 WORKLOADS: Sequence[Workload] = (
@@ -69,10 +70,10 @@ WORKLOADS: Sequence[Workload] = (
     Workload("generate-ends", "generate", "prompts", 4, 4, 0.5, 64, (64,), 1, 3, endings="random"),
     Workload("generate-groups", "generate", "prompts", 3.5, 3.5, 0.5, 64, (64,), 1, 3, samples=8),
     Workload("sft", "sft", "sft", 2.5, 2, 0.5, 16, (16, 8, 4), 1, 4),
-    _pairs("reward", "peer", 2.5, 2),
-    _pairs("reward", "human", 3, 2.5),
-    _pairs("dpo", "peer", 2.5, 2),
-    _pairs("dpo", "human", 3, 2.5),
+    _pairs("reward", "reward", "pairs-peer", 2.5, 2),
+    _pairs("reward-human", "reward", "pairs-human", 3, 2.5),
+    _pairs("dpo", "dpo", "pairs-peer", 2.5, 2),
+    _pairs("dpo-human", "dpo", "pairs-human", 3, 2.5),
     Workload("grpo-1", "grpo", "prompts", 3, 3, 0.5, 64, (64, 16), 1, 2, samples=8),
     Workload("grpo-4", "grpo", "prompts", 3, 3, 0.5, 64, (64, 16), 1, 1, samples=8, epochs=4),
     Workload("ppo-separate", "ppo", "prompts", 2, 2, 0.5, 64, (64, 16), 1, 1, epochs=4),
