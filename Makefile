@@ -1,4 +1,4 @@
-# make demo | test | lint | types | check | clean. PYTHON=… chooses the interpreter, JOBS=… the test processes.
+# make demo | test | lint | types | check | bench | clean. PYTHON=… chooses the interpreter, JOBS=… the test processes.
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
@@ -6,7 +6,7 @@ JOBS ?= 2
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; exit; }; done; echo python3)
 
-.PHONY: help demo test lint types check clean
+.PHONY: help demo test lint types check bench clean
 
 help:
 	@echo 'make demo    the whole pipeline on the built-in task, into runs/demo'
@@ -14,6 +14,7 @@ help:
 	@echo 'make lint    ruff: rules and format'
 	@echo 'make types   mypy'
 	@echo 'make check   lint, types, test'
+	@echo 'make bench   Keel beside TRL, some hours on a quiet machine (BENCH="--workload sft --model tiny" for one row)'
 	@echo 'make clean   remove the environment'
 
 demo: $(VENV)/.installed
@@ -30,6 +31,9 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 check: lint types test
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.versus_trl $(BENCH)
 
 clean:
 	rm -rf $(VENV)

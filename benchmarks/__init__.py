@@ -1,0 +1,1 @@
+"""Measurements of Keel beside what users would otherwise pick; not part of the package."""
