@@ -46,11 +46,12 @@ from keel.rollout.score import LearnedReward
 from keel.stages.cast import RoleGenerator
 from keel.stages.workspace import dtype_of
 from keel.training.batches import MicroBatch, micro_batches
+from keel.training.comparisons import Comparisons, Pair
 from keel.training.learner import Learner
 from keel.training.online import Update, practise
 from keel.training.order import visits
 from keel.training.records import Record
-from keel.training.reward import Pair, fit_reward
+from keel.training.reward import fit_reward
 from keel.training.sft import fine_tune
 from keel.types import Message, Prompt
 
@@ -95,7 +96,7 @@ class Bench:
         """The sampler; completions never end, or end at random (see `ENDINGS`)."""
         never = self.workload.endings == "none"
         ids = () if never else endings(self.inputs.vocabulary(self.model), ENDINGS)
-        return LocalGenerator(model, self.tokenizer(), eos_ids=ids)
+        return LocalGenerator(model, self.tokenizer(), eos_ids=ids, products=self.products)
 
     def lap(self, tokens: int, shapes: Sequence[Shape]) -> None:
         """A step on these trees is over."""
@@ -146,7 +147,7 @@ def reward(bench: Bench) -> None:
     """`keel.training.reward.fit_reward`."""
     role = scalar_role(*bench.scalar("reward"), None, 0, bench.products)
     trees, tokens = pair_trees(bench)
-    pairs = [[Pair(tree, 1.0, 0.0) for tree in step] for step in trees]
+    pairs = [[Comparisons(tree, (Pair(0, 1, 1.0, 0.0),)) for tree in step] for step in trees]
     settings = Reward(batch_size=bench.workload.batch, log_every=1)
     laps = _Laps(bench, trees, tokens)
     with tempfile.TemporaryDirectory() as folder, Record(Path(folder), laps) as record:
