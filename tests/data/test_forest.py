@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from dataclasses import fields
 
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keel.data.forest import Branch, Forest, Layout, Tree, grow, plan
+from keel.data.forest import Branch, Forest, Layout, Tree, filled, grow, plan
 
 few = settings(deadline=None, max_examples=30)
 
@@ -207,3 +208,47 @@ def test_to_moves_every_tensor() -> None:
 def test_what_cannot_be_packed_is_refused(wrong: list[Tree], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         grow(wrong)
+
+
+def test_filled_by_hand() -> None:
+    """A sixteenth of 512 is 32, of 4096 it is 256."""
+    assert [filled(rows) for rows in (1, 6, 255, 256, 257, 500, 512, 513, 544, 545, 4096, 4097, 8191)] == (
+        [1, 6, 255, 256, 272, 512, 512, 544, 544, 576, 4096, 4352, 8192]
+    )
+
+
+def test_filler_is_at_most_a_sixteenth_and_leaves_few_sizes() -> None:
+    sizes = {rows: filled(rows) for rows in range(1, 20_000)}
+    assert all(rows <= size <= rows * 17 / 16 for rows, size in sizes.items())
+    assert len({size for rows, size in sizes.items() if 4096 <= rows < 8192}) == 17
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_filler_stands_behind_all_and_is_read_by_nothing(seed: int) -> None:
+    chance = random.Random(seed)
+    trees = [
+        Tree((3,) * chance.randrange(0, 20), tuple(Branch((4,) * chance.randrange(1, 30), ()) for _ in range(3)))
+        for _ in range(20)
+    ]
+    trees = [
+        Tree(tree.trunk, tuple(Branch(one.tokens, (False, *(True,) * (len(one.tokens) - 1))) for one in tree.branches))
+        for tree in trees
+    ]
+    real = sum(len(tree.trunk) + sum(len(one.tokens) for one in tree.branches) for tree in trees)
+    forest = grow(trees)
+    assert len(forest.tokens) == len(forest.positions) == len(forest.blocks.slots) == filled(real) > real
+    assert max(int(rows.max()) for rows in (forest.targets, forest.sources, forest.ends)) < real
+    assert int(forest.positions.max()) < 20 + 30  # filler has no positions that the trees do not have
+    # every sequence of the blocks is all real or all filler
+    start = keys = 0
+    for block in forest.blocks.shapes:
+        for _ in range(block.sequences):
+            queries = forest.blocks.queries[start : start + block.queries]
+            shown = forest.blocks.keys[keys : keys + block.trunk + block.queries]
+            assert len({bool(row < real) for row in (*queries.tolist(), *shown.tolist())}) == 1
+            start, keys = start + block.queries, keys + block.trunk + block.queries
+
+
+def test_plain_sequences_have_no_filler() -> None:
+    trees = [Tree((3, 4), (Branch((5,) * 100, (True,) * 100),)) for _ in range(3)]
+    assert len(grow(trees, "causal").tokens) == 3 * 102

@@ -11,12 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
+import keel.data.forest
+import keel.models.roles
 from keel.data.forest import Branch, Tree, grow, plan
 from keel.errors import UserError
 from keel.maths.logprobs import token_logprobs
 from keel.models import attention
 from keel.models.decoder import Decoder
 from keel.models.heads import ScalarHead
+from keel.models.roles import language_role
 
 from .small import CAUSAL_CONFIGS, CONFIGS, WINDOW, Numbers, build, gradients, padded, random_trees, some, widen
 
@@ -246,3 +249,24 @@ def test_longer_than_a_learned_position_table_is_said_in_one_sentence() -> None:
     with pytest.raises(UserError, match="72 tokens is longer than the 64 positions"):
         Decoder(build(CONFIGS["gpt2"])).hidden(grow([Tree((3, 4), (long,))]))
     assert Decoder(build(CONFIGS["llama"])).hidden(grow([Tree((3, 4), (long,))])).shape == (72, 24)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
+def test_filler_changes_nothing(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forest long enough for filler, beside the same one without: the same numbers and gradients."""
+    chance = random.Random(0)
+    trees = [tree for _ in range(10) for tree in random_trees(chance)]
+    found = []
+    for length in (keel.data.forest.filled, lambda rows: rows):
+        monkeypatch.setattr(keel.data.forest, "filled", length)
+        monkeypatch.setattr(keel.models.roles, "filled", length)
+        role = language_role(build(CONFIGS[family]), None, 0)
+        forest = grow(trees)
+        logprobs = role.logprobs(forest, 0.7).logprobs
+        (logprobs * torch.linspace(-1, 1, len(logprobs))).sum().backward()
+        found.append((len(forest.tokens), logprobs.detach(), [one.grad for one in role.parameters()]))
+    (with_filler, ours, mine), (without, plain, theirs) = found
+    assert with_filler > without > 256
+    assert torch.allclose(ours, plain, rtol=0, atol=1e-5)
+    for one, other in zip(mine, theirs, strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=1e-4 * other.abs().max())

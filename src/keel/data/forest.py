@@ -12,6 +12,8 @@ completions. One tree with trunk `a b` and branches `c d` (both trained) and `e 
     branch     0 0 1
     ends       3 5          last row of each branch
 
+A forest of more than 256 rows ends in filler, which nothing reads: see `filled`.
+
 Shape suffixes: T rows (tokens), M masked (trained or sampled) tokens, B branches, Q query slots, K key slots.
 """
 
@@ -28,6 +30,7 @@ Layout = Literal["forest", "causal"]
 """How attention is laid out: branches share their trunk, or every branch is a plain causal sequence of its own."""
 
 _WASTE = 1.15  # a block may hold this many times the slots that its sequences need
+_FREE = 256  # rows up to which a forest is as long as its trees
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Forest:
-    """A packed batch of T tokens in B branches, M of them masked (trained, or sampled by the policy).
+    """A packed batch of T tokens (filler included) in B branches, M of them masked (trained, or sampled).
 
     `targets`, `sources` and `branch` run tree by tree, branch by branch, token by token: the same order whatever the
     layout, so nothing that a caller holds per token or per branch depends on it.
@@ -185,6 +188,10 @@ def grow(trees: Sequence[Tree], layout: Layout = "forest") -> Forest:
             branch_of += [len(ends)] * len(rows)
             ends.append(len(tokens) - 1)
             tree_of.append(index)
+    if layout == "forest":
+        for length in _filler(filled(len(tokens)) - len(tokens), max(segment.length for segment in segments)):
+            segments.append(_Segment(len(tokens), length))
+            tokens += [0] * length
     return Forest(
         tokens=torch.tensor(tokens),
         positions=torch.cat([torch.arange(segment.length) + segment.before for segment in segments]),
@@ -195,6 +202,21 @@ def grow(trees: Sequence[Tree], layout: Layout = "forest") -> Forest:
         tree=torch.tensor(tree_of),
         blocks=_blocks(segments, len(tokens)),
     )
+
+
+def filled(rows: int) -> int:
+    """How long a forest of so many rows becomes: up to the next sixteenth of a power of two, so by at most 1/16.
+
+    Matrix products then come in few sizes. Libraries keep what they have made ready for each (oneDNN some MB for one in
+    bfloat16, compilers a program), and every batch of a run would have a size of its own.
+    """
+    step = max(1, (1 << (rows.bit_length() - 1)) // 16)
+    return rows if rows <= _FREE else -(-rows // step) * step
+
+
+def _filler(rows: int, longest: int) -> list[int]:
+    """Lengths of the filler's sequences, none longer than the longest real one, whose positions a model has."""
+    return [min(longest, rows - start) for start in range(0, rows, longest)]
 
 
 def plan(trees: Sequence[Tree], budget: int) -> list[list[int]]:

@@ -18,9 +18,10 @@ import torch
 from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from keel.data.forest import Forest, Layout
+from keel.data.forest import Forest, Layout, filled
 from keel.maths.logprobs import TokenLogprobs, token_logprobs
 from keel.models.adapters import Adapters, Lora
 from keel.models.backbone import Backbone
@@ -79,8 +80,11 @@ class LanguageRole:
     def logprobs(self, forest: Forest, temperature: float) -> TokenLogprobs:
         """Log-probability of each masked token, and the entropy there, at the sampling temperature; nats, two [M]."""
         self.select()
-        hidden = self._decoder.hidden(forest).index_select(0, forest.sources)
-        return token_logprobs(hidden, self._decoder.logits, forest.labels, temperature)
+        count = len(forest.sources)
+        spare = filled(count) - count  # rows like a forest's filler: the head's product too comes in few sizes
+        hidden = self._decoder.hidden(forest).index_select(0, pad(forest.sources, (0, spare)))
+        read = token_logprobs(hidden, self._decoder.logits, pad(forest.labels, (0, spare)), temperature)
+        return TokenLogprobs(read.logprobs[:count], read.entropy[:count])
 
     def select(self) -> PreTrainedModel:
         """The transformers model, reading as this role until another role that shares it reads: for the sampler."""

@@ -140,14 +140,17 @@ class LlamaContext:
         model, device = self._model, self._model.embedding.device
         forest = grow([Tree((), (Branch(prompt, (False,) * len(prompt)),)) for prompt in prompts]).to(device)
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        real = int(lengths.sum())  # the rest of the forest is filler
         longest = int(lengths.max())
         turns = model.rotations(forest.positions)
         x = model.embedding[forest.tokens].to(model.stream)
-        place = torch.repeat_interleave(torch.arange(len(prompts), device=device), lengths) * longest + forest.positions
+        place = torch.repeat_interleave(torch.arange(len(prompts), device=device), lengths) * longest
+        place = place + forest.positions[:real]
         kept = []
         for layer in model.layers:
             query, key, value = model.heads_of(layer, x, turns)
-            kept.append((_spread(key, place, len(prompts), longest), _spread(value, place, len(prompts), longest)))
+            keys, values = (_spread(rows[:real], place, len(prompts), longest) for rows in (key, value))
+            kept.append((keys, values))
             q, k, v = (part.transpose(0, 1) for part in (query, key, value))
             x = model.after(layer, x, attend(q, k, v, forest.blocks, 1.0, None, None))
         self._memory = Memory(kept, lengths)

@@ -103,6 +103,8 @@ class LocalGenerator:
                 break
             tokens = drawn.tokens
             if len(live) - len(rows) >= self._compact_at * len(live):
+                ended = (~going).nonzero().squeeze(-1)
+                rows = torch.cat([rows, ended[: _few_sizes(len(rows)) - len(rows)]])
                 context.select(rows)
                 live, tokens, going = live[rows], tokens[rows], going[rows]
             logits = context.append(tokens, going)
@@ -161,6 +163,12 @@ def _chunks(requests: Sequence[Request], batch: int) -> Iterator[list[int]]:
                 chunk = chunk[batch:]
         if chunk:
             yield chunk
+
+
+def _few_sizes(rows: int) -> int:
+    """Rows of a compacted batch: up to the next eighth of a power of two, for the reason that `filled` gives."""
+    step = max(1, (1 << (rows.bit_length() - 1)) // 8)
+    return -(-rows // step) * step
 
 
 @contextmanager
