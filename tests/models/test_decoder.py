@@ -166,3 +166,13 @@ def test_a_peft_model_is_read_through_its_adapter() -> None:
         torch.testing.assert_close(hidden[3], alone((5, 6, 7, 8)), rtol=0, atol=1e-5)
         torch.testing.assert_close(hidden[4], alone((5, 6, 9)), rtol=0, atol=1e-5)
     assert (hidden - plain).abs().max() > 0.01
+
+
+def test_the_head_is_not_rounded_with_the_other_products() -> None:
+    model = build(CONFIGS["llama"])
+    hidden = torch.randn(5, model.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    exact = hidden @ model.lm_head.weight.T
+    for products in (torch.float32, torch.bfloat16):
+        logits = Decoder(model, products).logits(hidden)
+        assert logits.dtype == torch.float32
+        assert torch.allclose(logits, exact, rtol=0, atol=1e-5)

@@ -55,10 +55,11 @@ class Decoder:
     def logits(self, hidden: Float[Tensor, "m D"]) -> Float[Tensor, "m V"]:
         """The model's logits for these hidden states, as its own forward would give them.
 
-        It makes [m, V] numbers: pass a chunk of the rows at a time.
+        It makes [m, V] numbers: pass a chunk of the rows at a time. Whatever `products` says, the head's product is in
+        the format of its weights: rounded to bfloat16, logits of 8 to 16 nats would be steps of a sixteenth of a nat,
+        as large as what an update moves them.
         """
-        with self.backbone.computing():
-            return self._finish(self._head(hidden))
+        return self._finish(self._head(hidden))
 
     @torch.no_grad()
     def _find_finish(self, model: PreTrainedModel) -> Finish:

@@ -72,7 +72,7 @@ class Llama:
         self.stream = torch.promote_types(model.dtype, torch.float32)
         self.embedding = stack.embed_tokens.weight
         self.norm = stack.norm.weight
-        self.head = _stacked([_effective(model.lm_head)], products)
+        self.head = _stacked([_effective(model.lm_head)], model.dtype)  # as `keel.models.decoder.Decoder.logits`
         self.layers = [_layer(layer, products) for layer in stack.layers]
         self._frequencies = stack.rotary_emb.inv_freq
         self._scaling: float = stack.rotary_emb.attention_scaling
