@@ -489,15 +489,15 @@ def test_the_console_script_and_the_recipes_are_where_they_are_said_to_be() -> N
     assert (ROOT / "recipes").resolve() == (Path(keel.__file__).parent / "recipes").resolve()
 
 
-@pytest.mark.parametrize(("set_by_the_user", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_waiting_threads_sleep_unless_the_user_wants_them_to_spin(set_by_the_user: str | None, expected: str) -> None:
+@pytest.mark.parametrize(("set_by_the_user", "expected"), [(None, "30000"), ("7", "7")])
+def test_waiting_threads_soon_sleep_unless_the_user_says_otherwise(set_by_the_user: str | None, expected: str) -> None:
     """In a process of its own: OpenMP reads the variable when torch loads."""
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     if set_by_the_user:
-        environment["OMP_WAIT_POLICY"] = set_by_the_user
+        environment["GOMP_SPINCOUNT"] = set_by_the_user
     program = (
         "import os, sys; from keel import cli; code = cli.run(['report', 'nowhere']);"
-        "print(os.environ['OMP_WAIT_POLICY'], code)"
+        "print(os.environ['GOMP_SPINCOUNT'], code)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=60

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from keel.cli import ENVIRONMENT
+
 ROOT = Path(__file__).resolve().parents[2]
 TORCH = "torch==2.13.0"  # by version: a plain `torch` may bring a CUDA build in place of the local one
 TRL = "trl==1.16.0"
@@ -61,15 +63,14 @@ def vllm(cache: Path) -> Peer:
 
 
 def ours(environment: Mapping[str, str]) -> dict[str, str]:
-    """What the `keel` command runs in: no allocator settings from outside, the waiting policy that it sets itself."""
+    """What the `keel` command runs in: no allocator settings from outside, and what it sets itself."""
     found = {name: value for name, value in environment.items() if name not in ALLOCATOR}
-    found.setdefault(WAIT, "PASSIVE")
-    return found | _QUIET | {"PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT)))}
+    return ENVIRONMENT | found | _QUIET | {"PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT)))}
 
 
 def peers(environment: Mapping[str, str], wait: str) -> dict[str, str]:
     """The allocator settings on; `wait` is OpenMP's waiting policy, "" for its own choice."""
-    found = {name: value for name, value in environment.items() if name != WAIT}
+    found = {name: value for name, value in environment.items() if name != WAIT and name not in ENVIRONMENT}
     if wait:
         found[WAIT] = wait
     return found | dict(ALLOCATOR) | _QUIET | {"PYTHONPATH": str(ROOT)}

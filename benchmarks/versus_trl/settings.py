@@ -1,6 +1,6 @@
 """The peer's best setting: the fastest of number format and micro-batch, found by a step of each, then kept.
 
-Its threads sleep while they wait, as ours do, or spin, whichever is faster. They sleep at first: on a machine that is
+Its threads sleep while they wait, or spin, whichever is faster. They sleep at first: on a machine that is
 not quiet, spinning can make a step thirty times as long.
 """
 

@@ -7,6 +7,7 @@ import pytest
 from benchmarks.versus_trl.__main__ import asked
 from benchmarks.versus_trl.environments import ALLOCATOR, WAIT, ours, peers
 from benchmarks.versus_trl.workloads import WORKLOADS, find
+from keel.cli import ENVIRONMENT
 
 TARGETS = {
     "generate": (3, 3),
@@ -57,10 +58,11 @@ def test_workloads_are_found_by_name() -> None:
 
 
 def test_the_peer_gets_the_allocator_and_ours_what_the_command_line_sets() -> None:
-    given = {"PATH": "p", "GLIBC_TUNABLES": "mine", WAIT: "ACTIVE"}
+    given = {"PATH": "p", "GLIBC_TUNABLES": "mine", WAIT: "ACTIVE", "GOMP_SPINCOUNT": "7"}
     assert peers(given, "").items() >= ALLOCATOR.items()
     assert WAIT not in peers(given, "")
     assert peers(given, "PASSIVE")[WAIT] == "PASSIVE"
     assert "GLIBC_TUNABLES" not in ours(given)
-    assert ours(given)[WAIT] == "ACTIVE"
-    assert ours({})[WAIT] == "PASSIVE"
+    assert "GOMP_SPINCOUNT" not in peers(given, "")
+    assert ours(given)["GOMP_SPINCOUNT"] == "7"
+    assert ours({}).items() >= ENVIRONMENT.items()
