@@ -38,7 +38,7 @@ COMMANDS = (
 ENVIRONMENT = {"GOMP_SPINCOUNT": "30000"}
 """What commands run in, unless the user has set it: how long a waiting thread of GNU OpenMP spins before it sleeps.
 
-OpenMP's own choice made a run six times slower beside another busy process, and without spinning a second thread gains
+Spinning without end made a run three to five times slower beside busy processes, and without any a second thread gains
 nothing; this is about as fast as the better of the two in either case.
 """
 
