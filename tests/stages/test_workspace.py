@@ -37,3 +37,8 @@ def test_a_gpu_that_only_emulates_bfloat16_does_not(able: bool, monkeypatch: pyt
 
 def test_another_device_stays_in_fp32() -> None:
     assert dtype_of("auto", torch.device("mps")) == torch.float32
+
+
+def test_a_torch_that_cannot_tell_stays_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert dtype_of("auto", CPU) == torch.float32

@@ -113,7 +113,7 @@ def device_of(wanted: str) -> torch.device:
 
 
 def dtype_of(wanted: str, device: torch.device) -> torch.dtype:
-    """The number format of matrix products: bfloat16 is chosen by itself where the processor multiplies in it."""
+    """The number format of matrix products: bfloat16 is chosen by itself where the processor is known to have it."""
     if wanted == "auto":
         return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[wanted]
@@ -124,7 +124,8 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        able = torch.cpu.get_capabilities()
+        ask = getattr(torch.cpu, "get_capabilities", dict)  # a torch that cannot tell knows of none
+        able = ask()
         return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
     return False
 
