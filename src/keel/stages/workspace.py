@@ -124,8 +124,8 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        ask = getattr(torch.cpu, "get_capabilities", dict)  # a torch that cannot tell knows of none
-        able = ask()
+        # a torch that cannot tell knows of none
+        able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
     return False
 
