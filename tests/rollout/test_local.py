@@ -67,6 +67,8 @@ def test_log_probs_are_those_of_a_full_forward(
         Decoder(model)  # brings attention whose capped scores keep fp64; the library's own has an fp32 softmax
     asked = requests(7, Sampling(24, temperature=0.8), samples=2)
     answers = LocalGenerator(model, tokenizer, NEVER).generate(asked)
+    if family == "qwen3":  # the library norms heads in fp32, and ours stand in another order
+        tolerance = max(tolerance, 1e-5)
     assert worst_log_prob(model, asked, answers) <= tolerance
     assert len({answer.tokens for answer in answers}) == len(answers)
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from keel.rollout.memory import TAIL, Memory, _Seats
+from keel.rollout.memory import STEP, Memory, _Seats
 
 GROUPS, QUERIES, WIDTH = 2, 3, 4
+SCALE = 0.3
 
 
 class Rows:
@@ -29,7 +30,7 @@ class Rows:
             for i, (keys, values) in enumerate(self.kept)
         ]
         return torch.stack(
-            [(q @ k.transpose(1, 2)).softmax(-1) @ v for q, (k, v) in zip(query, self.kept, strict=True)]
+            [(q @ k.transpose(1, 2) * SCALE).softmax(-1) @ v for q, (k, v) in zip(query, self.kept, strict=True)]
         )
 
 
@@ -52,8 +53,8 @@ def test_attention_is_that_of_each_row_alone(seed: int) -> None:
     given = prompts(lengths, draw)
     memory, rows = Memory(given, torch.tensor(lengths)), Rows(given, lengths)
     count = len(lengths)
-    for step in range(2 * TAIL + 5):
-        if step in (0, 3, TAIL, TAIL + 1, 50) or chance.random() < 0.05:
+    for step in range(5 * STEP + 5):
+        if step in (0, 3, STEP, STEP + 1, 50, 51) or chance.random() < 0.05:
             # Some prompts many times, some once, some not at all, in any order.
             chosen = chance.choices(
                 range(count), weights=[chance.random() ** 3 for _ in range(count)], k=min(9, count + 4)
@@ -64,7 +65,7 @@ def test_attention_is_that_of_each_row_alone(seed: int) -> None:
         query = torch.randn(count, GROUPS, QUERIES, WIDTH, generator=draw, dtype=torch.float64)
         key, value = (torch.randn(count, GROUPS, WIDTH, generator=draw, dtype=torch.float64) for _ in range(2))
         memory.advance()
-        found = memory.attend(0, query, key, value)
+        found = memory.attend(0, query, key, value, SCALE)
         assert torch.allclose(found, rows.attend(query, key, value), rtol=0, atol=1e-12)
 
 
@@ -79,14 +80,14 @@ def test_layers_have_memories_of_their_own() -> None:
             alone[layer].advance()
             query = torch.randn(1, GROUPS, QUERIES, WIDTH, generator=draw, dtype=torch.float64)
             key, value = (torch.randn(1, GROUPS, WIDTH, generator=draw, dtype=torch.float64) for _ in range(2))
-            together = memory.attend(layer, query, key, value)
-            assert torch.equal(together, alone[layer].attend(0, query, key, value))
+            together = memory.attend(layer, query, key, value, SCALE)
+            assert torch.equal(together, alone[layer].attend(0, query, key, value, SCALE))
 
 
 def test_a_column_must_be_opened() -> None:
     memory = Memory(prompts([2], torch.Generator().manual_seed(0)), torch.tensor([2]))
     with pytest.raises(ValueError, match="call advance first"):
-        memory.attend(0, *(torch.zeros(1, GROUPS, *shape, WIDTH) for shape in ((QUERIES,), (), ())))
+        memory.attend(0, *(torch.zeros(1, GROUPS, *shape, WIDTH) for shape in ((QUERIES,), (), ())), SCALE)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -3,8 +3,10 @@
     x ← x + O·attention(rotate(Q·norm(x)), rotate(K·norm(x)), V·norm(x))
     x ← x + down·(silu(gate·norm(x)) ⊙ up·norm(x))        norm(x) = w ⊙ x / √(mean x² + ε)
 
-Departures from the library, none of which changes a number by more than rounding: Q, K and V are one matrix, and so are
-gate and up; a rotation is a complex product; prompts are read as one row of tokens without padding.
+Departures from the library, none of which changes a number by more than rounding: Q, K and V are one matrix; a rotation
+is a complex product, for which the two numbers that turn together are made to stand side by side (rows of Q and K change
+places within their head, which no score notices); silu is taken of products that are not rounded yet; prompts are one
+row of tokens without padding.
 
 Shape suffixes: T tokens of all prompts, B rows, P prompts, H query heads, G key/value heads, D head width, E width of
 the stream, V vocabulary, N any of T, B and P.
@@ -20,25 +22,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from torch.nn.functional import linear, silu
 from transformers import PreTrainedModel
 
 from keel.data.forest import Branch, Tree, grow
 from keel.models.attention import attend
+from keel.rollout.matrix import Matrix
 from keel.rollout.memory import Memory
 
 FAMILY = ("llama", "mistral", "qwen2", "qwen3")
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """y = x·Wᵀ + b, with the product in W's format and y in the format `linear` gives for it."""
-
-    weight: Tensor
-    bias: Tensor | None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return linear(x.to(self.weight.dtype), self.weight, self.bias)
 
 
 @dataclass(frozen=True)
@@ -51,7 +42,8 @@ class Layer:
     norm_k: Tensor | None
     out: Matrix
     norm_mlp: Tensor
-    gate_up: Matrix
+    gate: Matrix
+    up: Matrix
     down: Matrix
 
 
@@ -68,12 +60,13 @@ class Llama:
         self.heads: int = config.num_attention_heads
         self.groups: int = config.num_key_value_heads
         self.width: int = stack.layers[0].self_attn.head_dim
+        self.scale: float = self.width**-0.5
         self.eps: float = config.rms_norm_eps
         self.stream = torch.promote_types(model.dtype, torch.float32)
         self.embedding = stack.embed_tokens.weight
         self.norm = stack.norm.weight
-        self.head = _stacked([_effective(model.lm_head)], model.dtype)  # as `keel.models.decoder.Decoder.logits`
-        self.layers = [_layer(layer, products) for layer in stack.layers]
+        self.head = Matrix([_effective(model.lm_head)], model.dtype)  # as `keel.models.decoder.Decoder.logits`
+        self.layers = [_layer(layer, self.width, products) for layer in stack.layers]
         self._frequencies = stack.rotary_emb.inv_freq
         self._scaling: float = stack.rotary_emb.attention_scaling
 
@@ -98,7 +91,7 @@ class Llama:
         angles = positions[:, None].float() * self._frequencies.float()
         return torch.complex(*((part * self._scaling).to(self.stream) for part in (angles.cos(), angles.sin())))
 
-    def normed(self, x: Tensor, weight: Tensor) -> Tensor:
+    def normed(self, x: Float[Tensor, "*n E"], weight: Float[Tensor, " E"]) -> Float[Tensor, "*n E"]:
         """RMS norm as the library makes it: in fp32, whatever the format of x."""
         wide = x.to(torch.float32)
         wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
@@ -107,22 +100,21 @@ class Llama:
     def heads_of(
         self, layer: Layer, x: Float[Tensor, "N E"], turns: Tensor
     ) -> tuple[Float[Tensor, "N H D"], Float[Tensor, "N G D"], Float[Tensor, "N G D"]]:
-        """Scaled and rotated queries, rotated keys, and values, all in the format of the cache."""
+        """Rotated queries, rotated keys, and values, all in the format of the cache."""
         made = layer.qkv(self.normed(x, layer.norm_attention)).view(len(x), -1, self.width)
         turned, value = made[:, : self.heads + self.groups].to(self.stream), made[:, self.heads + self.groups :]
         if layer.norm_q is not None and layer.norm_k is not None:
             parts = (turned[:, : self.heads], layer.norm_q), (turned[:, self.heads :], layer.norm_k)
             turned = torch.cat([self.normed(part, weight) for part, weight in parts], dim=1)
-        first, second = turned.chunk(2, dim=-1)  # the halves of a head that turn together
-        turned = torch.view_as_real(torch.complex(first, second) * turns[:, None]).transpose(-1, -2).flatten(-2)
-        query = (turned[:, : self.heads] * self.width**-0.5).to(made.dtype)
-        return query, turned[:, self.heads :].to(made.dtype), value
+        pairs = torch.view_as_complex(turned.unflatten(-1, (-1, 2))) * turns[:, None]
+        turned = torch.view_as_real(pairs).flatten(-2).to(made.dtype)
+        return turned[:, : self.heads], turned[:, self.heads :], value
 
     def after(self, layer: Layer, x: Float[Tensor, "N E"], attended: Tensor) -> Float[Tensor, "N E"]:
         """The rest of a layer, from what attention gave."""
         x = x + layer.out(attended.reshape(len(x), -1))
-        gate, up = layer.gate_up(self.normed(x, layer.norm_mlp)).chunk(2, dim=-1)
-        return x + layer.down(silu(gate) * up)
+        normed = self.normed(x, layer.norm_mlp).to(layer.gate.format)
+        return x + layer.down(layer.up.times(normed, layer.gate.silu(normed)))
 
     def logits(self, x: Float[Tensor, "N E"]) -> Float[Tensor, "N V"]:
         """The logits after the last layer, in the stream's format."""
@@ -152,7 +144,7 @@ class LlamaContext:
             keys, values = (_spread(rows[:real], place, len(prompts), longest) for rows in (key, value))
             kept.append((keys, values))
             q, k, v = (part.transpose(0, 1) for part in (query, key, value))
-            x = model.after(layer, x, attend(q, k, v, forest.blocks, 1.0, None, None))
+            x = model.after(layer, x, attend(q, k, v, forest.blocks, model.scale, None, None))
         self._memory = Memory(kept, lengths)
         self._next = lengths
         return model.logits(x[forest.ends])
@@ -166,8 +158,8 @@ class LlamaContext:
         self._memory.advance()
         for number, layer in enumerate(model.layers):
             query, key, value = model.heads_of(layer, x, turns)
-            grouped = query.view(len(x), model.groups, -1, model.width)
-            x = model.after(layer, x, self._memory.attend(number, grouped, key, value))
+            grouped = query.reshape(len(x), model.groups, -1, model.width)
+            x = model.after(layer, x, self._memory.attend(number, grouped, key, value, model.scale))
         return model.logits(x)
 
     def select(self, rows: Int[Tensor, " b"]) -> None:
@@ -182,29 +174,31 @@ def _spread(rows: Float[Tensor, "T G D"], place: Int[Tensor, " T"], prompts: int
     return padded.view(prompts, length, *rows.shape[1:]).transpose(1, 2).contiguous()
 
 
-def _layer(layer: Any, products: torch.dtype) -> Layer:
+def _layer(layer: Any, width: int, products: torch.dtype) -> Layer:
     attention, mlp = layer.self_attn, layer.mlp
-    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    turning = [_beside(_effective(each), width) for each in (attention.q_proj, attention.k_proj)]
     norm_q, norm_k = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
     return Layer(
         norm_attention=layer.input_layernorm.weight,
-        qkv=_stacked([_effective(each) for each in projections], products),
-        norm_q=None if norm_q is None else norm_q.weight,
-        norm_k=None if norm_k is None else norm_k.weight,
-        out=_stacked([_effective(attention.o_proj)], products),
+        qkv=Matrix([*turning, _effective(attention.v_proj)], products),
+        norm_q=None if norm_q is None else _interleaved(norm_q.weight, width),
+        norm_k=None if norm_k is None else _interleaved(norm_k.weight, width),
+        out=Matrix([_effective(attention.o_proj)], products),
         norm_mlp=layer.post_attention_layernorm.weight,
-        gate_up=_stacked([_effective(mlp.gate_proj), _effective(mlp.up_proj)], products),
-        down=_stacked([_effective(mlp.down_proj)], products),
+        gate=Matrix([_effective(mlp.gate_proj)], products),
+        up=Matrix([_effective(mlp.up_proj)], products),
+        down=Matrix([_effective(mlp.down_proj)], products),
     )
 
 
-def _stacked(parts: Sequence[tuple[Tensor, Tensor | None]], products: torch.dtype) -> Matrix:
-    """Several linear layers over one input as one."""
-    weight = parts[0][0].to(products) if len(parts) == 1 else torch.cat([weight.to(products) for weight, _ in parts])
-    if all(bias is None for _, bias in parts):
-        return Matrix(weight, None)
-    biases = [weight.new_zeros(len(weight)) if bias is None else bias for weight, bias in parts]
-    return Matrix(weight, torch.cat([bias.to(products) for bias in biases]))
+def _beside(part: tuple[Tensor, Tensor | None], width: int) -> tuple[Tensor, Tensor | None]:
+    weight, bias = part
+    return _interleaved(weight, width), None if bias is None else _interleaved(bias, width)
+
+
+def _interleaved(rows: Tensor, width: int) -> Tensor:
+    """The two halves of each head's rows, one from each by turns: 0, D/2, 1, D/2 + 1, …"""
+    return rows.unflatten(0, (-1, 2, width // 2)).transpose(1, 2).flatten(0, 2)
 
 
 def _linears(layer: Any) -> list[nn.Module]:

@@ -1,13 +1,14 @@
 """Keys and values of what the rows of a batch have read, laid out for steps of one token.
 
-Three parts, each contiguous, because a strided read of the same numbers costs up to three times as much:
+    shared   prompts that several rows continue, read once for all of them
+    own      what each row has to itself: what it has written, in columns of which the last ones are still empty, and
+             before them the prompt, where no other row continues it
 
-    prompts   read once, shared by all rows that continue a prompt
-    body      what the rows have written, in whole tails
-    tail      what they are writing: `TAIL` columns, one for each step, the later ones still empty
+Both are contiguous, because a strided read of the same numbers costs up to three times as much; so `own` grows by
+copies, `STEP` columns at a time.
 
 Shape suffixes: B rows, P prompts, S rows of one prompt, G key/value heads, R query heads for each of them, L tokens of
-the longest prompt, n columns of a part, D head width.
+the longest prompt, C columns, n any of L and C, D head width.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-TAIL = 32
-"""Columns that are written before they join the body, which copies the body once."""
+STEP = 16
+"""Columns that are added at once: each growth copies what is there, and empty columns are computed and thrown away."""
 
 
 class Memory:
@@ -27,39 +28,40 @@ class Memory:
     how many of the L are real; at first every prompt has one row."""
 
     def __init__(self, prompts: Sequence[tuple[Tensor, Tensor]], lengths: Int[Tensor, " P"]) -> None:
-        self._prompts = list(prompts)
-        self._body: list[tuple[Tensor, Tensor] | None] = [None for _ in prompts]
-        self._tail: list[tuple[Tensor, Tensor] | None] = [None for _ in prompts]
-        self._written = 0
-        self._padding = _padding(lengths, prompts[0][0].shape[2])
-        self._seats = _Seats(torch.arange(len(lengths), device=lengths.device), len(lengths))
-        self._hidden: Tensor | None = None
+        keys = prompts[0][0]
+        count, groups, width, _ = keys.shape
+        hidden = torch.arange(width, device=lengths.device) >= lengths[:, None]
+        bias = torch.zeros(count, groups, 1, width, dtype=keys.dtype, device=keys.device)
+        self._shared: list[tuple[Tensor, Tensor]] = []
+        self._shared_bias = bias[:, :, :, :0]
+        self._seats: _Seats | None = None
+        self._own = list(prompts)
+        self._bias = bias.masked_fill(hidden[:, None, None], -torch.inf)  # 0, or −∞ where nothing is to be seen
+        self._filled = width
+        self._opened = False
 
     def select(self, rows: Int[Tensor, " b"]) -> None:
         """Go on with these rows, in this order; a row may be named more than once."""
-        kept, entry = torch.unique(self._seats.entry[rows], return_inverse=True)
-        seats = _Seats(entry, len(kept))
-        entries = kept[seats.entries]
-        if not torch.equal(entries, torch.arange(len(self._padding), device=rows.device)):
-            self._prompts = [(keys[entries], values[entries]) for keys, values in self._prompts]
-            self._padding = self._padding[entries]
-        self._seats = seats
-        self._body = [None if part is None else (part[0][rows], part[1][rows]) for part in self._body]
-        self._tail = [None if part is None else (part[0][rows], part[1][rows]) for part in self._tail]
+        count = len(self._bias)
+        if not self._opened and len(rows) > int(torch.unique(rows).numel()):
+            # nothing is written yet and prompts are continued more than once: they stand apart from now on
+            self._shared, self._shared_bias = self._own, self._bias
+            self._own = [(keys[:, :, :0], values[:, :, :0]) for keys, values in self._shared]
+            self._bias, self._filled = self._bias[:, :, :, :0], 0
+            self._seats = _Seats(torch.arange(count, device=rows.device), count)
+        self._own = [(keys[rows], values[rows]) for keys, values in self._own]
+        self._bias = self._bias[rows]
+        if self._seats is not None:
+            self._sit(self._seats.entry[rows])
 
     def advance(self) -> None:
         """Open the column of the next token, for all layers."""
-        if self._written and self._written % TAIL == 0:
-            for layer, (body, tail) in enumerate(zip(self._body, self._tail, strict=True)):
-                assert tail is not None
-                self._body[layer] = tail if body is None else _joined(body, tail)
-                self._tail[layer] = None
-        self._written += 1
-        own = torch.zeros(
-            len(self._seats.entry), -(-self._written // TAIL) * TAIL, dtype=torch.bool, device=self._padding.device
-        )
-        own[:, self._written :] = True
-        self._hidden = torch.cat([self._padding[self._seats.entry], own], dim=1)[:, None, None, :]
+        self._opened = True
+        if self._filled == self._bias.shape[-1]:
+            self._own = [(_longer(keys, 0.0), _longer(values, 0.0)) for keys, values in self._own]
+            self._bias = _longer(self._bias.transpose(2, 3), -torch.inf).transpose(2, 3).contiguous()
+        self._bias[:, :, :, self._filled] = 0
+        self._filled += 1
 
     def attend(
         self,
@@ -67,30 +69,44 @@ class Memory:
         query: Float[Tensor, "B G R D"],
         key: Float[Tensor, "B G D"],
         value: Float[Tensor, "B G D"],
+        scale: float,
     ) -> Float[Tensor, "B G R D"]:
-        """Write the token's key and value into the open column; softmax(QKᵀ) V over the prompt and all written columns.
+        """Write the token's key and value into the open column; softmax(scale·QKᵀ) V over all that the row has read.
 
-        The query comes scaled. Products are made in the format of the cache, the softmax in fp32 or wider.
+        Products are made in the format of the cache, the softmax within it in fp32 or wider.
         """
-        if self._hidden is None:
+        if not self._opened:
             raise ValueError("no column is open; call advance first")
-        keys, values = self._prompts[layer]
-        if self._tail[layer] is None:
-            shape = (len(key), key.shape[1], TAIL, key.shape[2])
-            self._tail[layer] = key.new_zeros(shape), value.new_zeros(shape)
-        own = [part for part in (self._body[layer], self._tail[layer]) if part is not None]
-        column = (self._written - 1) % TAIL
-        own[-1][0][:, :, column], own[-1][1][:, :, column] = key, value
-        seats = self._seats
-        scores = [seats.back(seats.seated(query) @ keys.transpose(2, 3), query.shape[2])]
-        scores += [query @ part.transpose(2, 3) for part, _ in own]
-        wide = torch.cat(scores, dim=-1).to(torch.promote_types(query.dtype, torch.float32))
-        weights = torch.softmax(wide.masked_fill_(self._hidden, -torch.inf), dim=-1).to(query.dtype)
-        shares = torch.split(weights, [part.shape[-1] for part in scores], dim=-1)
-        out: Tensor = seats.back(seats.seated(shares[0]) @ values, query.shape[2])
-        for share, (_, part) in zip(shares[1:], own, strict=True):
-            out = out + share @ part
-        return out
+        keys, values = self._own[layer]
+        keys[:, :, self._filled - 1], values[:, :, self._filled - 1] = key, value
+        scores = _scores(query, keys, self._bias, scale)
+        if self._seats is None:
+            return _mixed(torch.softmax(scores, dim=-1), values)
+        seats, (shared_keys, shared_values) = self._seats, self._shared[layer]
+        before = _scores(seats.seated(query), shared_keys, self._shared_bias, scale)
+        before = seats.back(before, query.shape[2])
+        weights = torch.softmax(torch.cat([before, scores], dim=-1), dim=-1)
+        share, rest = torch.split(weights, [before.shape[-1], scores.shape[-1]], dim=-1)
+        return seats.back(_mixed(seats.seated(share), shared_values), query.shape[2]) + _mixed(rest, values)
+
+    def _sit(self, owner: Int[Tensor, " b"]) -> None:
+        """Seat the rows at their prompts; prompts that nobody continues go, and so does sharing where no two share."""
+        kept, entry = torch.unique(owner, return_inverse=True)
+        if len(kept) == len(owner):
+            joined = zip(self._shared, self._own, strict=True)
+            self._own = [
+                (torch.cat([keys[owner], own_keys], dim=2), torch.cat([values[owner], own_values], dim=2))
+                for (keys, values), (own_keys, own_values) in joined
+            ]
+            self._bias = torch.cat([self._shared_bias[owner], self._bias], dim=3)
+            self._filled += self._shared_bias.shape[-1]
+            self._shared, self._seats = [], None
+            return
+        self._seats = _Seats(entry, len(kept))
+        entries = kept[self._seats.entries]
+        if not torch.equal(entries, torch.arange(len(self._shared_bias), device=entries.device)):
+            self._shared = [(keys[entries], values[entries]) for keys, values in self._shared]
+            self._shared_bias = self._shared_bias[entries]
 
 
 class _Seats:
@@ -119,8 +135,6 @@ class _Seats:
         """Rows of one prompt beside each other, empty seats zero."""
         _, groups, queries, width = rows.shape
         prompts, size = self._shape
-        if size == 1 and self._seat is None:
-            return rows
         if self._seat is not None:
             rows = rows.new_zeros(prompts * size, groups, queries, width).index_copy_(0, self._seat, rows)
         return rows.view(prompts, size, groups, queries, width).transpose(1, 2).reshape(prompts, groups, -1, width)
@@ -128,16 +142,28 @@ class _Seats:
     def back(self, seated: Float[Tensor, "P G SR n"], queries: int) -> Float[Tensor, "B G R n"]:
         """The inverse of `seated`."""
         prompts, groups, _, width = seated.shape
-        if self._shape[1] == 1 and self._seat is None:
-            return seated
         rows = seated.view(prompts, groups, self._shape[1], queries, width).transpose(1, 2)
         rows = rows.reshape(-1, groups, queries, width)
         return rows if self._seat is None else rows.index_select(0, self._seat)
 
 
-def _padding(lengths: Int[Tensor, " P"], width: int) -> Bool[Tensor, "P L"]:
-    return torch.arange(width, device=lengths.device) >= lengths[:, None]
+def _scores(
+    query: Float[Tensor, "B G R D"], keys: Float[Tensor, "B G n D"], bias: Float[Tensor, "B G 1 n"], scale: float
+) -> Float[Tensor, "B G R n"]:
+    """scale·QKᵀ + bias."""
+    rows, groups, queries, _ = query.shape
+    seen = bias.flatten(0, 1).expand(-1, queries, -1)
+    scores = torch.baddbmm(seen, query.flatten(0, 1), keys.flatten(0, 1).transpose(1, 2), alpha=scale)
+    return scores.view(rows, groups, queries, -1)
 
 
-def _joined(body: tuple[Tensor, Tensor], tail: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return torch.cat([body[0], tail[0]], dim=2), torch.cat([body[1], tail[1]], dim=2)
+def _mixed(weights: Float[Tensor, "B G R n"], values: Float[Tensor, "B G n D"]) -> Float[Tensor, "B G R D"]:
+    return torch.bmm(weights.flatten(0, 1), values.flatten(0, 1)).view(*weights.shape[:3], -1)
+
+
+def _longer(columns: Float[Tensor, "B G n D"], empty: float) -> Float[Tensor, "B G m D"]:
+    """The same columns and `STEP` empty ones."""
+    rows, groups, filled, width = columns.shape
+    grown = columns.new_full((rows, groups, filled + STEP, width), empty)
+    grown[:, :, :filled] = columns
+    return grown

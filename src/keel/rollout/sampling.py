@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt64
 from torch import Tensor
+from torch.nn.functional import pad
 
 from keel.errors import UserError
 from keel.rollout.generator import Sampling
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ / golden ratio, the step of the splitmix64 sequence
 _UNIT = 2.0**52  # probability 1 in the integer weights of `draw`: Σ ≤ 2⁵³ stays exact in float64
+_BLOCK = 64
 
 
 def splitmix64(state: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
@@ -72,14 +74,20 @@ def draw(
 
     Probabilities become integers, ⌊2⁵²·p⌋, before they are summed: integer sums are exact in any order, on any device,
     so a token of weight 0 spans no u at all and can never be drawn, and u → 1 still falls on a token of weight > 0.
+    For the same reason the sum may run over blocks of tokens first and then within one block.
     """
-    weights = (probabilities.to(torch.float64) * _UNIT).to(torch.int64)
+    weights = (probabilities * _UNIT).to(torch.int64)  # a power of two: the product is exact
     if keep is not None:
         weights = weights * keep
-    running = weights.cumsum(dim=-1)
+    short = -weights.shape[1] % _BLOCK
+    blocks = (pad(weights, (0, short)) if short else weights).unflatten(1, (-1, _BLOCK))
+    running = blocks.sum(-1).cumsum(-1)
     total = running[:, -1:]
-    target = (uniform[:, None].to(torch.float64) * total).to(torch.int64)
-    return torch.searchsorted(running, torch.minimum(target, total - 1), right=True).squeeze(-1)
+    target = (uniform[:, None].to(torch.float64) * total).to(torch.int64).minimum(total - 1)
+    block = torch.searchsorted(running, target, right=True)
+    left = target - torch.where(block > 0, running.gather(1, (block - 1).clamp(min=0)), 0)
+    within = blocks[torch.arange(len(blocks), device=blocks.device), block[:, 0]].cumsum(-1)
+    return (block * _BLOCK + torch.searchsorted(within, left, right=True)).squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -91,15 +99,15 @@ class Drawn:
 
 
 def next_tokens(logits: Float[Tensor, "B V"], sampling: Sampling, uniform: Float[Tensor, " B"]) -> Drawn:
-    """log p = log-softmax(logits / T), in fp32 or wider; the token by `draw`, or argmax where T = 0.
+    """p = softmax(logits / T), in fp32 or wider, and log p; the token by `draw`, or argmax where T = 0.
 
     Greedy rows have no temperature to record: their log-probs are those of T = 1. Of equal logits the lowest id wins.
 
     Raises UserError where the logits are not numbers, which no token could be drawn from.
     """
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    logprobs = torch.log_softmax(wide if sampling.temperature in (0.0, 1.0) else wide / sampling.temperature, dim=-1)
-    if bool(logprobs.amax(dim=-1).isnan().any()):
+    probabilities = torch.softmax(wide if sampling.temperature in (0.0, 1.0) else wide / sampling.temperature, dim=-1)
+    if bool(probabilities[:, 0].isnan().any()):  # one logit that is no number makes all of its row so
         raise UserError(
             "the model's logits are not numbers, so nothing can be sampled: its weights have diverged; go back to an "
             "earlier checkpoint and lower the learning rate."
@@ -107,7 +115,6 @@ def next_tokens(logits: Float[Tensor, "B V"], sampling: Sampling, uniform: Float
     if sampling.temperature == 0:
         tokens = wide.argmax(dim=-1)
     else:
-        probabilities = logprobs.exp()
         filtered = sampling.top_k or sampling.top_p < 1 or sampling.min_p
         tokens = draw(probabilities, allowed(probabilities, sampling) if filtered else None, uniform)
-    return Drawn(tokens, logprobs.gather(-1, tokens[:, None]).squeeze(-1))
+    return Drawn(tokens, probabilities.gather(-1, tokens[:, None]).squeeze(-1).log())
