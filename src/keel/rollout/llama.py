@@ -4,7 +4,7 @@
     x ← x + down·(silu(gate·norm(x)) ⊙ up·norm(x))        norm(x) = w ⊙ x / √(mean x² + ε)
 
 Departures from the library, none of which changes a number by more than rounding: Q, K and V are one matrix; a rotation
-is a complex product, for which the two numbers that turn together are made to stand side by side (rows of Q and K change
+is a complex product, for which the two numbers that turn together stand side by side (rows of Q and K change
 places within their head, which no score notices); silu is taken of products that are not rounded yet; prompts are one
 row of tokens without padding.
 
