@@ -166,8 +166,8 @@ def dpo(bench: Bench) -> None:
     def shares(batch: Sequence[Tree]) -> Iterator[Tensor]:
         for micro in micro_batches(batch, budget, policy.layout, policy.device):
             with torch.no_grad():
-                theirs = reference.logprobs(micro.forest, 1.0).logprobs
-            ratios = policy.logprobs(micro.forest, 1.0).logprobs - theirs
+                theirs = reference.logprobs(micro.forest, 1.0)
+            ratios = policy.logprobs(micro.forest, 1.0) - theirs
             sums = ratios.new_zeros(len(micro.forest.ends)).index_add(0, micro.forest.branch, ratios)
             chosen, rejected = sums.view(-1, 2).unbind(1)
             yield mean_over(-logsigmoid(BETA * (chosen - rejected)), len(batch))
@@ -209,7 +209,7 @@ def grpo(bench: Bench) -> None:
         advantages = torch.split(group_zscore(rewards, group), bench.workload.samples)
         micros = list(micro_batches(trees, Ppo().micro_tokens, policy.layout, policy.device))
         with torch.no_grad():
-            fixed = [reference.logprobs(micro.forest, 1.0).logprobs for micro in micros]
+            fixed = [reference.logprobs(micro.forest, 1.0) for micro in micros]
         old: list[Tensor] = []
         for _ in range(bench.workload.epochs):
             learner.step(grpo_shares(policy, micros, fixed, old, advantages))
@@ -226,7 +226,7 @@ def grpo_shares(
     """One share of the loss per micro-batch; `old` is filled by the first epoch. `advantages` are by group."""
     count = sum(len(micro.forest.targets) for micro in micros)
     for place, micro in enumerate(micros):
-        logprobs = policy.logprobs(micro.forest, 1.0).logprobs
+        logprobs = policy.logprobs(micro.forest, 1.0)
         if len(old) <= place:
             old.append(logprobs.detach())
         by_token = torch.cat([advantages[tree] for tree in micro.places])[micro.forest.branch]

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from keel.maths.logprobs import token_logprobs
+from keel.maths.logprobs import token_logprobs, token_logprobs_and_entropy
 
 M, D, V = 23, 5, 11
 
@@ -33,11 +33,11 @@ def dense(hidden: np.ndarray, weight: np.ndarray, bias: np.ndarray, temperature:
 def test_by_hand() -> None:
     # Odds 1 : 2 : 5 at τ = 1, and 1 : 4 : 25 at τ = ½.
     logits = torch.tensor([[0.0, math.log(2), math.log(5)]]).expand(3, 3)
-    plain = token_logprobs(logits, lambda z: z, torch.tensor([0, 1, 2]))
+    plain = token_logprobs_and_entropy(logits, lambda z: z, torch.tensor([0, 1, 2]))
     torch.testing.assert_close(plain.logprobs.exp(), torch.tensor([1 / 8, 2 / 8, 5 / 8]))
     entropy = -(1 / 8 * math.log(1 / 8) + 2 / 8 * math.log(2 / 8) + 5 / 8 * math.log(5 / 8))
     torch.testing.assert_close(plain.entropy, torch.full((3,), entropy))
-    cool = token_logprobs(logits, lambda z: z, torch.tensor([0, 1, 2]), temperature=0.5)
+    cool = token_logprobs_and_entropy(logits, lambda z: z, torch.tensor([0, 1, 2]), temperature=0.5)
     torch.testing.assert_close(cool.logprobs.exp(), torch.tensor([1 / 30, 4 / 30, 25 / 30]))
 
 
@@ -45,7 +45,7 @@ def test_by_hand() -> None:
 @pytest.mark.parametrize("chunk", [1, 7, 22, 23, 1000])
 def test_any_chunk_gives_the_dense_values_and_gradients(chunk: int, temperature: float) -> None:
     hidden, weight, bias, labels, upstream = problem()
-    out = token_logprobs(hidden, lambda h: h @ weight.T + bias, labels, temperature, chunk)
+    out = token_logprobs_and_entropy(hidden, lambda h: h @ weight.T + bias, labels, temperature, chunk)
     (out.logprobs * upstream).sum().backward()
 
     h, w, y, g = hidden.detach().numpy(), weight.detach().numpy(), labels.numpy(), upstream.numpy()
@@ -67,14 +67,14 @@ def test_gradients_by_finite_differences() -> None:
 
     def logprobs(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         labels = torch.tensor([0, 3, 1, 1, 2])
-        return token_logprobs(hidden, lambda h: torch.tanh(h @ weight.T + bias), labels, 0.7, 2).logprobs
+        return token_logprobs_and_entropy(hidden, lambda h: torch.tanh(h @ weight.T + bias), labels, 0.7, 2).logprobs
 
     assert torch.autograd.gradcheck(logprobs, (hidden, weight, bias))
 
 
 def test_entropy_carries_no_gradient() -> None:
     hidden, weight, bias, labels, _ = problem()
-    out = token_logprobs(hidden, lambda h: h @ weight.T + bias, labels)
+    out = token_logprobs_and_entropy(hidden, lambda h: h @ weight.T + bias, labels)
     assert out.logprobs.requires_grad
     assert not out.entropy.requires_grad
 
@@ -87,7 +87,7 @@ def test_head_sees_at_most_one_chunk_forward_and_backward() -> None:
         rows.append(len(h))
         return h @ weight.T + bias
 
-    out = token_logprobs(hidden, head, labels, chunk=10)
+    out = token_logprobs_and_entropy(hidden, head, labels, chunk=10)
     assert rows == [10, 10, 3]
     out.logprobs.sum().backward()
     assert sorted(rows[3:]) == [3, 10, 10]  # computed once more, chunk by chunk
@@ -102,10 +102,10 @@ def test_without_gradient_each_row_is_read_once() -> None:
         return h @ weight.T + bias
 
     with torch.no_grad():
-        out = token_logprobs(hidden, head, labels, chunk=10)
+        out = token_logprobs_and_entropy(hidden, head, labels, chunk=10)
     assert rows == [10, 10, 3]
     assert not out.logprobs.requires_grad
-    torch.testing.assert_close(out.logprobs, token_logprobs(hidden, head, labels).logprobs.detach())
+    torch.testing.assert_close(out.logprobs, token_logprobs_and_entropy(hidden, head, labels).logprobs.detach())
 
 
 class PeakBytes(TorchDispatchMode):
@@ -135,7 +135,7 @@ def test_peak_grows_with_the_chunk_and_not_with_the_batch(grad: bool) -> None:
         hidden, weight = torch.randn(m, d, requires_grad=grad), torch.randn(v, d, requires_grad=grad)
         labels = torch.randint(v, (m,))
         with PeakBytes() as bytes_alive:
-            out = token_logprobs(hidden, lambda h: h @ weight.T, labels, 0.7, chunk)
+            out = token_logprobs_and_entropy(hidden, lambda h: h @ weight.T, labels, 0.7, chunk)
             if grad:
                 out.logprobs.sum().backward()
         return bytes_alive.peak / whole
@@ -146,7 +146,7 @@ def test_peak_grows_with_the_chunk_and_not_with_the_batch(grad: bool) -> None:
 
 def test_half_precision_logits_are_widened_before_the_softmax() -> None:
     hidden, weight, _, labels, _ = problem(torch.bfloat16)
-    out = token_logprobs(hidden, lambda h: h @ weight.T, labels, temperature=0.7)
+    out = token_logprobs_and_entropy(hidden, lambda h: h @ weight.T, labels, temperature=0.7)
     assert out.logprobs.dtype == out.entropy.dtype == torch.float32
     logits = (hidden @ weight.T).detach().double().numpy() / 0.7
     expected = logits - np.log(np.exp(logits).sum(1, keepdims=True))
@@ -156,22 +156,22 @@ def test_half_precision_logits_are_widened_before_the_softmax() -> None:
 
 def test_forbidden_and_enormous_logits_stay_finite() -> None:
     logits = torch.tensor([[0.0, 0.0, -torch.inf], [1e4, 0.0, -1e4]])
-    out = token_logprobs(logits, lambda z: z, torch.tensor([0, 1]))
+    out = token_logprobs_and_entropy(logits, lambda z: z, torch.tensor([0, 1]))
     torch.testing.assert_close(out.logprobs, torch.tensor([-math.log(2), -1e4]))
     torch.testing.assert_close(out.entropy, torch.tensor([math.log(2), 0.0]))
 
 
 def test_no_tokens_at_all() -> None:
-    out = token_logprobs(torch.zeros(0, 2), lambda h: h @ torch.zeros(2, 3), torch.zeros(0, dtype=torch.long))
+    out = token_logprobs_and_entropy(torch.zeros(0, 2), lambda h: h @ torch.zeros(2, 3), torch.zeros(0, dtype=torch.long))
     assert out.logprobs.shape == out.entropy.shape == (0,)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
 def test_temperature_must_be_positive(temperature: float) -> None:
     with pytest.raises(ValueError, match="temperature must be above 0"):
-        token_logprobs(torch.zeros(1, 2), lambda h: h, torch.tensor([0]), temperature)
+        token_logprobs_and_entropy(torch.zeros(1, 2), lambda h: h, torch.tensor([0]), temperature)
 
 
 def test_chunk_must_hold_a_row() -> None:
     with pytest.raises(ValueError, match="chunk must be at least 1"):
-        token_logprobs(torch.zeros(1, 2), lambda h: h, torch.tensor([0]), chunk=0)
+        token_logprobs_and_entropy(torch.zeros(1, 2), lambda h: h, torch.tensor([0]), chunk=0)

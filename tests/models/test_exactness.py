@@ -30,7 +30,7 @@ def packed(decoder: Decoder, head: Tensor, trees: Sequence[Tree]) -> Numbers:
     forest = grow(trees, decoder.layout)
     hidden = decoder.hidden(forest)
     numbers = hidden @ head
-    logprobs = token_logprobs(hidden[forest.sources], decoder.logits, forest.labels, chunk=7).logprobs
+    logprobs = token_logprobs(hidden[forest.sources], decoder.logits, forest.labels, chunk=7)
     return Numbers(logprobs, numbers[forest.sources], numbers[forest.ends])
 
 
@@ -99,7 +99,7 @@ def test_a_neighbours_token_changes_no_gradient_at_all(family: str) -> None:
     def gradient(trees: Sequence[Tree]) -> tuple[Tensor, dict[str, Tensor]]:
         forest = grow(trees)
         hidden = decoder.hidden(forest)
-        logprobs = token_logprobs(hidden[forest.sources], decoder.logits, forest.labels).logprobs
+        logprobs = token_logprobs(hidden[forest.sources], decoder.logits, forest.labels)
         (logprobs.sum() + (hidden[forest.ends[1]] * head).sum()).backward()
         return logprobs.detach(), gradients(decoder.model)
 
@@ -235,7 +235,7 @@ def test_bfloat16_products_keep_weights_and_gradients_in_float32() -> None:
     def logprobs(decoder: Decoder) -> Tensor:
         hidden = decoder.hidden(forest)
         assert head(hidden).dtype == torch.float32
-        return token_logprobs(hidden[forest.sources], decoder.logits, forest.labels).logprobs
+        return token_logprobs(hidden[forest.sources], decoder.logits, forest.labels)
 
     ours = logprobs(rounded)
     distance = (ours - logprobs(exact)).abs().max()
@@ -262,7 +262,7 @@ def test_filler_changes_nothing(family: str, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(keel.models.roles, "filled", length)
         role = language_role(build(CONFIGS[family]), None, 0)
         forest = grow(trees)
-        logprobs = role.logprobs(forest, 0.7).logprobs
+        logprobs = role.logprobs(forest, 0.7)
         (logprobs * torch.linspace(-1, 1, len(logprobs))).sum().backward()
         found.append((len(forest.tokens), logprobs.detach(), [one.grad for one in role.parameters()]))
     (with_filler, ours, mine), (without, plain, theirs) = found

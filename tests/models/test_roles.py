@@ -96,8 +96,8 @@ def test_policy_starts_as_the_reference_and_critic_as_the_reward_model(layout: s
     plain = language_role(build(CONFIGS["llama"]), None, 0).logprobs(forest, 0.7)
     with torch.no_grad():
         policy, reference = roles.policy.logprobs(forest, 0.7), roles.reference.logprobs(forest, 0.7)
-        assert torch.equal(policy.logprobs, reference.logprobs)
-        assert torch.equal(policy.logprobs, plain.logprobs)
+        assert torch.equal(policy, reference)
+        assert torch.equal(policy, plain)
         assert roles.reward is not None
         assert torch.equal(roles.critic.scores(forest), roles.reward.scores(forest))
         assert roles.critic.values(forest).shape == forest.targets.shape
@@ -133,7 +133,7 @@ def test_policy_and_critic_learn_in_one_step_and_nothing_else_moves(layout: str,
     before, frozen = everything(roles), (roles.reference.logprobs(forest, 1.0), roles.reward.scores(forest))
     for _ in range(2):
         # both graphs are built before either runs backward, and frozen roles read in between
-        policy = roles.policy.logprobs(forest, 1.0).logprobs.mean()
+        policy = roles.policy.logprobs(forest, 1.0).mean()
         critic = roles.critic.values(forest).square().mean() + roles.critic.scores(forest).mean()
         roles.reference.logprobs(forest, 1.0)
         roles.reward.scores(forest)
@@ -150,7 +150,7 @@ def test_policy_and_critic_learn_in_one_step_and_nothing_else_moves(layout: str,
         assert all(".policy." in key or ".critic." in key or key == "critic/score" for key in moved)
         assert {key.split(".")[-2] for key in moved if "score" not in key} == {"policy", "critic"}
     assert "critic/score" in moved
-    assert torch.equal(roles.reference.logprobs(forest, 1.0).logprobs, frozen[0].logprobs)
+    assert torch.equal(roles.reference.logprobs(forest, 1.0), frozen[0])
     assert torch.equal(roles.reward.scores(forest), frozen[1])
 
 
@@ -170,7 +170,7 @@ def test_gradients_gathered_together_are_those_taken_alone(layout: str, tmp_path
         return found
 
     def policy() -> Tensor:
-        return roles.policy.logprobs(forest, 1.0).logprobs.sum()
+        return roles.policy.logprobs(forest, 1.0).sum()
 
     def critic() -> Tensor:
         return roles.critic.values(forest).square().sum()
@@ -196,11 +196,11 @@ def test_with_adapters_the_reference_may_be_the_policys_own_base() -> None:
     policy, critic = build(CONFIGS["llama"]), build(CONFIGS["llama"])
     roles = separate(policy, policy, (critic, head()), None, LORA, seed=0)
     forest = forest_of()
-    before = roles.policy.logprobs(forest, 1.0).logprobs.detach()
+    before = roles.policy.logprobs(forest, 1.0).detach()
     stir(roles.policy.parameters())
     with torch.no_grad():
-        assert not torch.allclose(roles.policy.logprobs(forest, 1.0).logprobs, before, atol=1e-3)
-        assert torch.equal(roles.reference.logprobs(forest, 1.0).logprobs, before)
+        assert not torch.allclose(roles.policy.logprobs(forest, 1.0), before, atol=1e-3)
+        assert torch.equal(roles.reference.logprobs(forest, 1.0), before)
 
 
 def test_a_critic_from_zero_predicts_zero_and_learns(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_the_sampler_reads_what_the_role_reads(tmp_path: Path) -> None:
     roles = cast("shared", tmp_path / "reward")
     stir(roles.policy.parameters())
     tree = Tree((5, 6, 7), (Branch((8, 9, 10), (True,) * 3),))
-    ours = roles.policy.logprobs(grow([tree]), 1.0).logprobs
+    ours = roles.policy.logprobs(grow([tree]), 1.0)
     roles.critic.scores(grow([tree]))  # leaves another adapter on
     with torch.no_grad():
         logits = roles.policy.select()(torch.tensor([tree.trunk + tree.branches[0].tokens])).logits[0, 2:5]
@@ -257,7 +257,7 @@ def test_a_saved_policy_is_a_plain_causal_language_model(family: str, lora: Lora
     role = language_role(build(config), lora, seed=2)
     stir(role.parameters(), 0.05)
     trees = random_trees(random.Random(1))
-    ours = role.logprobs(grow(trees, role.layout), 1.0).logprobs.detach()
+    ours = role.logprobs(grow(trees, role.layout), 1.0).detach()
     role.save(tmp_path / "model", words())
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()
     assert loaded.config._attn_implementation in ("sdpa", "eager")
@@ -266,7 +266,7 @@ def test_a_saved_policy_is_a_plain_causal_language_model(family: str, lora: Lora
         torch.testing.assert_close(ours, model_logprobs(loaded, trees), rtol=0, atol=1e-5)
     assert AutoTokenizer.from_pretrained(tmp_path / "model").eos_token_id == EOS
     again = language_role(load_language_model(tmp_path / "model", torch.float32, CPU), None, 0)
-    torch.testing.assert_close(again.logprobs(grow(trees, again.layout), 1.0).logprobs, ours, rtol=0, atol=1e-5)
+    torch.testing.assert_close(again.logprobs(grow(trees, again.layout), 1.0), ours, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
@@ -302,7 +302,7 @@ def test_every_role_can_be_saved_in_every_layout(layout: str, tmp_path: Path) ->
         for name, role in (("policy", roles.policy), ("reference", roles.reference)):
             role.save(tmp_path / name, words())
             loaded = AutoModelForCausalLM.from_pretrained(tmp_path / name).eval()
-            ours = role.logprobs(forest, 1.0).logprobs
+            ours = role.logprobs(forest, 1.0)
             torch.testing.assert_close(ours, model_logprobs(loaded, trees), rtol=0, atol=1e-5)
         for name, scalar in (("critic", roles.critic), ("again", roles.reward)):
             assert scalar is not None
@@ -320,7 +320,7 @@ def test_a_saved_adapter_loads_with_plain_peft(tmp_path: Path) -> None:
     role.save(tmp_path / "model", words())
     theirs = PeftModel.from_pretrained(build(CONFIGS["llama"]), tmp_path / "model" / "adapter").eval()
     with torch.no_grad():
-        ours = role.logprobs(grow(trees), 1.0).logprobs
+        ours = role.logprobs(grow(trees), 1.0)
         torch.testing.assert_close(ours, model_logprobs(theirs, trees), rtol=0, atol=1e-5)
 
 
@@ -425,7 +425,7 @@ def test_reading_in_inference_mode_leaves_training_as_it_was(tmp_path: Path) -> 
     with torch.inference_mode():
         roles.reward.scores(forest)
         roles.policy.logprobs(forest, 1.0)
-    roles.policy.logprobs(forest, 1.0).logprobs.sum().backward()
+    roles.policy.logprobs(forest, 1.0).sum().backward()
     assert all(parameter.grad is not None for parameter in roles.policy.parameters())
 
 

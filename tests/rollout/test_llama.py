@@ -120,7 +120,7 @@ def test_half_precision_products_keep_sampler_and_trainer_together(
         ]
         role = language_role(model, None, 0, products)
         with torch.no_grad():
-            trained = role.logprobs(grow(trees_of(rollouts)), 1.0).logprobs
+            trained = role.logprobs(grow(trees_of(rollouts)), 1.0)
         sampled = torch.tensor([x for one in rollouts for x in one.logprobs])
         gaps[products] = k3(sampled, trained).mean().item()
     assert gaps[torch.float32] < 1e-9

@@ -348,8 +348,8 @@ MUTATIONS = [
     Mutation(
         "online.learn",
         "trained at another temperature",
-        "role.logprobs(micro.forest, temperature)",
-        "role.logprobs(micro.forest, 1.0)",
+        "role.read(micro.forest, temperature)",
+        "role.read(micro.forest, 1.0)",
     ),
     Mutation(
         "online.learn",

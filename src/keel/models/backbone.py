@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from keel.data.forest import Branch, Forest, Layout, Tree, grow
 from keel.errors import UserError
-from keel.models import attention
+from keel.models import attention, llama
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ class Backbone:
         self.stack = stack_of(self.model)[1]
         self.width: int = self.model.config.get_text_config().hidden_size
         self._room = _position_rows(self.stack, self.model.get_input_embeddings())
+        self._own = llama.is_of_the_family(self.stack) and self.stack.dtype.itemsize >= 4
         self.layout: Layout = self._find_layout()
 
     def hidden(self, forest: Forest) -> Float[Tensor, "T D"]:
@@ -68,6 +69,8 @@ class Backbone:
             )
         if self.layout == "causal" and any(block.trunk for block in forest.blocks.shapes):
             raise ValueError('this model needs forests of layout "causal"')
+        if self._own and self.layout == "forest":
+            return llama.hidden(self.stack, forest, self.products if self.stack.dtype == torch.float32 else self.stack.dtype)
         with self.computing():
             return self._padded(forest) if self.layout == "causal" else self._packed(forest)
 

@@ -4,6 +4,7 @@ Shape suffixes: T rows of a forest, m rows of interest, D hidden width, V vocabu
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel
 from keel.data.forest import Forest, Layout
 from keel.errors import UserError
 from keel.models.backbone import Backbone
+from keel.models.operations import wide_product
 
 Finish = Callable[[Tensor], Tensor]
 
@@ -35,7 +37,9 @@ class Decoder:
             raise UserError(
                 f"{type(inner).__name__} has no output head, so it is no causal language model; load one that is."
             )
-        self._head: nn.Module = head
+        self._head: Any = head
+        mixed = self.backbone.products.itemsize < 4 == head.weight.dtype.itemsize
+        self._plain_head = mixed and type(head) is nn.Linear and head.bias is None
         self._finish = self._find_finish(inner)
 
     @property
@@ -56,9 +60,11 @@ class Decoder:
         """The model's logits for these hidden states, as its own forward would give them.
 
         It makes [m, V] numbers: pass a chunk of the rows at a time. Whatever `products` says, the head's product is in
-        the format of its weights: rounded to bfloat16, logits of 8 to 16 nats would be steps of a sixteenth of a nat,
+        the format of its weights (that of its gradient is not): rounded to bfloat16, logits of 8 to 16 nats would be steps of a sixteenth of a nat,
         as large as what an update moves them.
         """
+        if self._plain_head:
+            return self._finish(wide_product(hidden, self._head.weight, self.backbone.products))
         return self._finish(self._head(hidden))
 
     @torch.no_grad()

@@ -10,6 +10,7 @@ the reference is the base itself.
 Shape suffixes: T rows of a forest, M masked tokens, B branches.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,7 +23,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from keel.data.forest import Forest, Layout, filled
-from keel.maths.logprobs import TokenLogprobs, token_logprobs
+from keel.maths.logprobs import TokenLogprobs, token_logprobs, token_logprobs_and_entropy
 from keel.models.adapters import Adapters, Lora
 from keel.models.backbone import Backbone
 from keel.models.decoder import Decoder
@@ -77,14 +78,14 @@ class LanguageRole:
         device: torch.device = self._weights.model.device
         return device
 
-    def logprobs(self, forest: Forest, temperature: float) -> TokenLogprobs:
+    def logprobs(self, forest: Forest, temperature: float) -> Float[Tensor, " M"]:
+        """Log-probability of each masked token at the sampling temperature; nats."""
+        return token_logprobs(*self._read(forest), temperature)[: len(forest.sources)]
+
+    def read(self, forest: Forest, temperature: float) -> TokenLogprobs:
         """Log-probability of each masked token, and the entropy there, at the sampling temperature; nats, two [M]."""
-        self.select()
-        count = len(forest.sources)
-        spare = filled(count) - count  # rows like a forest's filler: the head's product too comes in few sizes
-        hidden = self._decoder.hidden(forest).index_select(0, pad(forest.sources, (0, spare)))
-        read = token_logprobs(hidden, self._decoder.logits, pad(forest.labels, (0, spare)), temperature)
-        return TokenLogprobs(read.logprobs[:count], read.entropy[:count])
+        read = token_logprobs_and_entropy(*self._read(forest), temperature)
+        return TokenLogprobs(*(part[: len(forest.sources)] for part in read))
 
     def select(self) -> PreTrainedModel:
         """The transformers model, reading as this role until another role that shares it reads: for the sampler."""
@@ -97,6 +98,14 @@ class LanguageRole:
     def parameters(self) -> list[nn.Parameter]:
         """The trainable ones, in a fixed order."""
         return [parameter for _, parameter in self.named_parameters()]
+
+    def _read(self, forest: Forest) -> tuple[Tensor, Callable[[Tensor], Tensor], Tensor]:
+        """The states that predict the masked tokens, the head, and those tokens."""
+        self.select()
+        count = len(forest.sources)
+        spare = filled(count) - count  # rows like a forest's filler: the head's product too comes in few sizes
+        hidden = self._decoder.hidden(forest).index_select(0, pad(forest.sources, (0, spare)))
+        return hidden, self._decoder.logits, pad(forest.labels, (0, spare))
 
     def save(self, path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         """Write a folder for `AutoModelForCausalLM`, with the tokenizer, whole or not at all.

@@ -30,8 +30,8 @@ def annotate(
 ) -> list[Annotated]:
     """Log-probs of every sampled token under the policy and the frozen reference, at the sampling temperature."""
     rollouts = [one.rollout for one in scored]
-    own = _per_rollout(rollouts, policy, lambda forest: policy.logprobs(forest, temperature).logprobs, budget)
-    frozen = _per_rollout(rollouts, reference, lambda forest: reference.logprobs(forest, temperature).logprobs, budget)
+    own = _per_rollout(rollouts, policy, lambda forest: policy.logprobs(forest, temperature), budget)
+    frozen = _per_rollout(rollouts, reference, lambda forest: reference.logprobs(forest, temperature), budget)
     return [Annotated(one, mine, theirs) for one, mine, theirs in zip(scored, own, frozen, strict=True)]
 
 

@@ -164,7 +164,7 @@ def learn(
             part = [sample for place in micro.places for sample in batch[place]]
             old = micro.forest.column([one.logprobs for one in part])
             advantages = micro.forest.column([one.advantages for one in part])
-            read = role.logprobs(micro.forest, temperature)
+            read = role.read(micro.forest, temperature)
             tally.read_policy(read, old, advantages, algorithm.clip)
             yield mean_over(ppo_clip(read.logprobs, old, advantages, *algorithm.clip), count)
 

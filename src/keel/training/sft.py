@@ -58,4 +58,4 @@ def mean_nll(policy: LanguageRole, trees: Sequence[Tree], budget: int) -> float:
 def _shares(policy: LanguageRole, trees: Sequence[Tree], budget: int) -> Iterator[Tensor]:
     count = trained_tokens(trees)
     for micro in micro_batches(trees, budget, policy.layout, policy.device):
-        yield mean_over(nll(policy.logprobs(micro.forest, temperature=1.0).logprobs), count)
+        yield mean_over(nll(policy.logprobs(micro.forest, temperature=1.0)), count)
