@@ -35,7 +35,7 @@ class Supervised(Section):
     batch_size: Count = 128
     """Examples per optimizer step, in all, however many devices share them."""
 
-    micro_tokens: Count = 8192
+    micro_tokens: Count = 2048
     """Most tokens in one forward pass. It bounds memory and changes speed, never the result."""
 
     optimizer: Optimizer = Optimizer()
@@ -167,7 +167,7 @@ class Ppo(Section):
     minibatches: Count = 1
     """Optimizer steps in one pass; each learns from its share of the prompts. Source: 1 in 1909.08593."""
 
-    micro_tokens: Count = 8192
+    micro_tokens: Count = 2048
     """Most tokens in one forward pass. It bounds memory and changes speed, never the result."""
 
     sampling: Sampling = Sampling(temperature=0.7)

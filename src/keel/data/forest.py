@@ -72,6 +72,7 @@ class Blocks:
     queries: Int[Tensor, " Q"]  # row of each query slot
     keys: Int[Tensor, " K"]  # row of each key slot: per sequence its trunk, then its queries
     slots: Int[Tensor, " T"]  # query slot of each row
+    own: Int[Tensor, " T"]  # key slot of each row among its own sequence, not in a trunk before another
 
     def to(self, device: torch.device | str) -> "Blocks":
         """The same blocks on `device`."""
@@ -79,7 +80,7 @@ class Blocks:
             block if block.visible is None else replace(block, visible=block.visible.to(device))
             for block in self.shapes
         )
-        return Blocks(shapes, self.queries.to(device), self.keys.to(device), self.slots.to(device))
+        return Blocks(shapes, self.queries.to(device), self.keys.to(device), self.slots.to(device), self.own.to(device))
 
 
 @dataclass(frozen=True)
@@ -255,18 +256,20 @@ def _check(index: int, tree: Tree) -> None:
 def _blocks(segments: Sequence[_Segment], rows: int) -> Blocks:
     queries: list[int] = []
     keys: list[int] = []
-    slots = torch.empty(rows, dtype=torch.long)
+    slots, own = (torch.empty(rows, dtype=torch.long) for _ in range(2))
     shapes: list[Block] = []
     for group in _groups(segments):
         width, trunk = group[-1].length, group[0].before
         for segment in group:
             padded = [*segment.rows] + [segment.rows[-1]] * (width - segment.length)
-            slots[segment.start : segment.start + segment.length] = torch.arange(segment.length) + len(queries)
+            within = slice(segment.start, segment.start + segment.length)
+            slots[within] = torch.arange(segment.length) + len(queries)
+            own[within] = torch.arange(segment.length) + len(keys) + trunk
             queries += padded
             keys += [*segment.trunk.rows, *padded] if segment.trunk else padded
         visible = torch.ones(width, trunk + width, dtype=torch.bool).tril(trunk) if trunk else None
         shapes.append(Block(len(group), width, trunk, visible))
-    return Blocks(tuple(shapes), torch.tensor(queries), torch.tensor(keys), slots)
+    return Blocks(tuple(shapes), torch.tensor(queries), torch.tensor(keys), slots, own)
 
 
 def _groups(segments: Sequence[_Segment]) -> list[list[_Segment]]:

@@ -18,6 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from keel.data.forest import Block, Blocks
+from keel.models.flash import flash_attention
 
 NAME = "keel_forest"
 
@@ -73,9 +74,13 @@ def attend(
     """
     given = query.dtype
     width = torch.promote_types(query.dtype, value.dtype)
-    if query.device.type == "cpu" and width in (torch.bfloat16, torch.float16):
-        width = torch.float32  # the CPU kernels are slower in half precision, and less exact
     with torch.autocast(query.device.type, enabled=False):
+        if query.device.type == "cpu" and softcap is None and query.shape[-1] == value.shape[-1]:
+            heads = (part.transpose(0, 1).to(width) for part in (query, key, value))
+            masks = [_mask(block, window, query.device) for block in blocks.shapes]
+            return flash_attention(*heads, blocks, masks, scale).to(given)
+        if query.device.type == "cpu":
+            width = torch.promote_types(width, torch.float32)
         rows_q = query.transpose(0, 1).to(width).index_select(0, blocks.queries)
         rows_k = key.transpose(0, 1).to(width).index_select(0, blocks.keys)
         rows_v = value.transpose(0, 1).to(width).index_select(0, blocks.keys)
@@ -92,12 +97,7 @@ def _block(
 ) -> Tensor:
     """One block, [slots, H, D] → [slots, H, E]."""
     q, k, v = (rows.view(block.sequences, -1, *rows.shape[1:]).transpose(1, 2) for rows in (query, key, value))
-    visible = block.visible
-    if window is not None and window < block.trunk + block.queries:
-        # slot numbers are positions: all sequences of a block have one trunk length and start at position 0
-        back = torch.arange(block.queries, device=query.device)[:, None] + block.trunk
-        back = back - torch.arange(block.trunk + block.queries, device=query.device)
-        visible = (back >= 0) & (back < window)
+    visible = _mask(block, window, query.device)
     if softcap is not None:
         if visible is None:
             visible = torch.ones(block.queries, block.queries, dtype=torch.bool, device=query.device).tril()
@@ -112,6 +112,16 @@ def _block(
             q, k, v, attn_mask=visible, is_causal=visible is None, scale=scale, enable_gqa=grouped
         )
     return out.transpose(1, 2).flatten(0, 1)
+
+
+def _mask(block: Block, window: int | None, device: torch.device) -> Bool[Tensor, "q k"] | None:
+    """Which key slots a query slot sees; None = all up to itself, without a trunk."""
+    if window is None or window >= block.trunk + block.queries:
+        return block.visible
+    # slot numbers are positions: all sequences of a block have one trunk length and start at position 0
+    back = torch.arange(block.queries, device=device)[:, None] + block.trunk
+    back = back - torch.arange(block.trunk + block.queries, device=device)
+    return (back >= 0) & (back < window)
 
 
 def _capped(

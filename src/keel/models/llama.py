@@ -75,9 +75,7 @@ def _layer(layer: Any, x: Tensor, cos: Tensor, sin: Tensor, forest: Forest, form
             rms_norm(part.to(x.dtype), norm.weight, norm.variance_epsilon, x.dtype)
             for part, norm in ((query, attention.q_norm), (key, attention.k_norm))
         )
-    query, key = rotate(query, cos, sin), rotate(key, cos, sin)
-    if x.device.type != "cpu":
-        query, key = query.to(format), key.to(format)  # `attend` computes in fp32 where halves are slow
+    query, key = (rotate(part, cos, sin).to(format) for part in (query, key))
     heads = (part.transpose(0, 1) for part in (query, key, value))
     attended = attend(*heads, forest.blocks, attention.scaling, None, None).flatten(1)
     x = x + product(attended.to(format), Weight.of(attention.o_proj))
