@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from keel.maths.logprobs import token_logprobs, token_logprobs_and_entropy
+from keel.maths.logprobs import token_logprobs_and_entropy
 
 M, D, V = 23, 5, 11
 
@@ -162,7 +162,9 @@ def test_forbidden_and_enormous_logits_stay_finite() -> None:
 
 
 def test_no_tokens_at_all() -> None:
-    out = token_logprobs_and_entropy(torch.zeros(0, 2), lambda h: h @ torch.zeros(2, 3), torch.zeros(0, dtype=torch.long))
+    out = token_logprobs_and_entropy(
+        torch.zeros(0, 2), lambda h: h @ torch.zeros(2, 3), torch.zeros(0, dtype=torch.long)
+    )
     assert out.logprobs.shape == out.entropy.shape == (0,)
 
 

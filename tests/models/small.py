@@ -32,7 +32,7 @@ from keel.data.forest import Branch, Tree
 VOCABULARY = 61
 PAD, BOS, EOS = 0, 1, 2
 _IDS = {"vocab_size": VOCABULARY, "pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
-_SHAPE = _IDS | {
+SHAPE = _IDS | {
     "hidden_size": 24,
     "intermediate_size": 40,
     "num_hidden_layers": 2,
@@ -44,23 +44,23 @@ _SHAPE = _IDS | {
 WINDOW = 5  # shorter than the sequences
 
 CONFIGS: dict[str, PreTrainedConfig] = {
-    "llama": LlamaConfig(**_SHAPE),
-    "qwen3": Qwen3Config(**_SHAPE),
+    "llama": LlamaConfig(**SHAPE),
+    "qwen3": Qwen3Config(**SHAPE),
     "gpt2": GPT2Config(**_IDS, n_embd=24, n_layer=2, n_head=4, n_positions=64),
     "gemma2": Gemma2Config(
-        **_SHAPE,
+        **SHAPE,
         query_pre_attn_scalar=8,
         sliding_window=WINDOW,
         attn_logit_softcapping=2.0,
         final_logit_softcapping=3.0,
     ),
     "gemma3": Gemma3TextConfig(
-        **_SHAPE,
+        **SHAPE,
         query_pre_attn_scalar=8,
         sliding_window=WINDOW,
         layer_types=["sliding_attention", "full_attention"],
     ),
-    "mistral": MistralConfig(**_SHAPE, sliding_window=WINDOW),
+    "mistral": MistralConfig(**SHAPE, sliding_window=WINDOW),
 }
 CAUSAL_CONFIGS: dict[str, PreTrainedConfig] = {
     "bloom": BloomConfig(**_IDS, hidden_size=24, n_layer=2, n_head=4),

@@ -76,9 +76,9 @@ def attend(
     width = torch.promote_types(query.dtype, value.dtype)
     with torch.autocast(query.device.type, enabled=False):
         if query.device.type == "cpu" and softcap is None and query.shape[-1] == value.shape[-1]:
-            heads = (part.transpose(0, 1).to(width) for part in (query, key, value))
+            q, k, v = (part.transpose(0, 1).to(width) for part in (query, key, value))
             masks = [_mask(block, window, query.device) for block in blocks.shapes]
-            return flash_attention(*heads, blocks, masks, scale).to(given)
+            return flash_attention(q, k, v, blocks, masks, scale).to(given)
         if query.device.type == "cpu":
             width = torch.promote_types(width, torch.float32)
         rows_q = query.transpose(0, 1).to(width).index_select(0, blocks.queries)

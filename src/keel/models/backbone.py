@@ -1,6 +1,6 @@
 """The transformer below the heads: tokens of a forest in, one hidden state per row out.
 
-Shape suffixes: T rows of a forest, D hidden width.
+Shape suffixes: T rows of a forest, M of which are asked for, D hidden width.
 """
 
 import logging
@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -54,11 +54,11 @@ class Backbone:
         self.stack = stack_of(self.model)[1]
         self.width: int = self.model.config.get_text_config().hidden_size
         self._room = _position_rows(self.stack, self.model.get_input_embeddings())
-        self._own = llama.is_of_the_family(self.stack) and self.stack.dtype.itemsize >= 4
+        self._own = False
         self.layout: Layout = self._find_layout()
 
-    def hidden(self, forest: Forest) -> Float[Tensor, "T D"]:
-        """The last hidden state (after the final norm) of each row.
+    def hidden(self, forest: Forest, rows: Int[Tensor, " M"] | None = None) -> Float[Tensor, "M D"]:
+        """The last hidden state (after the final norm) of these rows of the forest, in their order; of all if None.
 
         Raises ValueError for a forest of the other layout, UserError for one longer than a learned position table.
         """
@@ -69,10 +69,13 @@ class Backbone:
             )
         if self.layout == "causal" and any(block.trunk for block in forest.blocks.shapes):
             raise ValueError('this model needs forests of layout "causal"')
-        if self._own and self.layout == "forest":
-            return llama.hidden(self.stack, forest, self.products if self.stack.dtype == torch.float32 else self.stack.dtype)
+        if self._own:
+            every = torch.arange(len(forest.tokens), device=forest.tokens.device) if rows is None else rows
+            format = self.products if self.stack.dtype == torch.float32 else self.stack.dtype
+            return llama.hidden(self.stack, forest, every, format)
         with self.computing():
-            return self._padded(forest) if self.layout == "causal" else self._packed(forest)
+            states = self._padded(forest) if self.layout == "causal" else self._packed(forest)
+        return states if rows is None else states.index_select(0, rows)
 
     def computing(self) -> AbstractContextManager[object]:
         """Within it, matrix products are made in `products`; weights, norms and sums stay as they are."""
@@ -124,6 +127,7 @@ class Backbone:
         own = self.stack.config._attn_implementation
         problem = self._why_not_packed(trees, alone)
         if problem is None:
+            self._own = self._takes_own_pass(trees, alone)
             log.info("%s: packed forests (branches share their trunk)", name)
             return "forest"
         self.stack.set_attn_implementation(own)
@@ -141,6 +145,14 @@ class Backbone:
         except _REFUSALS as refusal:
             return f"{type(refusal).__name__}: {refusal}"
         return _difference(hidden, forest, trees, alone) or self._leak(forest, hidden)
+
+    def _takes_own_pass(self, trees: Sequence[Tree], alone: Sequence[Tensor]) -> bool:
+        """Whether `keel.models.llama` computes this model's states: faster, and in less memory, than the library's."""
+        if not llama.is_of_the_family(self.stack) or self.stack.dtype.itemsize < 4:
+            return False
+        forest = grow(trees)
+        hidden = llama.hidden(self.stack, forest, torch.arange(len(forest.tokens)), self.stack.dtype)
+        return _difference(hidden, forest, trees, alone) is None
 
     def _leak(self, forest: Forest, hidden: Tensor) -> str | None:
         """That a branch reads its neighbour, or None: exact where half precision would hide a small difference."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -52,16 +52,16 @@ class Decoder:
         """How forests must be grown for this model."""
         return self.backbone.layout
 
-    def hidden(self, forest: Forest) -> Float[Tensor, "T D"]:
-        """The last hidden state of each row; see `Backbone.hidden`."""
-        return self.backbone.hidden(forest)
+    def hidden(self, forest: Forest, rows: Int[Tensor, " m"] | None = None) -> Float[Tensor, "m D"]:
+        """The last hidden state of these rows, or of all; see `Backbone.hidden`."""
+        return self.backbone.hidden(forest, rows)
 
     def logits(self, hidden: Float[Tensor, "m D"]) -> Float[Tensor, "m V"]:
         """The model's logits for these hidden states, as its own forward would give them.
 
         It makes [m, V] numbers: pass a chunk of the rows at a time. Whatever `products` says, the head's product is in
-        the format of its weights (that of its gradient is not): rounded to bfloat16, logits of 8 to 16 nats would be steps of a sixteenth of a nat,
-        as large as what an update moves them.
+        the format of its weights: rounded to bfloat16, logits of 8 to 16 nats would be steps of a sixteenth of a nat,
+        as large as what an update moves them. The products of its gradient are in `products`.
         """
         if self._plain_head:
             return self._finish(wide_product(hidden, self._head.weight, self.backbone.products))

@@ -5,7 +5,8 @@
 
 The same numbers as the library's own forward, up to rounding, from the same modules; less time and memory, by the
 backward passes of `keel.models.operations`. The stream between the layers, norms and rotations keep the format of the
-weights. Shape suffixes: T rows of a forest, E width of the stream.
+weights. Shape suffixes: T rows of a forest, M of which are asked for, E width of the
+stream.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -54,20 +55,26 @@ def is_plain(module: nn.Module) -> bool:
     return type(module) is nn.Linear
 
 
-def hidden(stack: Any, forest: Forest, format: torch.dtype) -> Float[Tensor, "T E"]:
-    """The last hidden state (after the final norm) of each row, with matrix products in `format`."""
+def hidden(stack: Any, forest: Forest, rows: Int[Tensor, " M"], format: torch.dtype) -> Float[Tensor, "M E"]:
+    """The last hidden state (after the final norm) of these rows, with matrix products in `format`.
+
+    Of the last layer, what follows attention is computed for them alone.
+    """
     x = stack.embed_tokens(forest.tokens)
     cos, sin = (part[0] for part in stack.rotary_emb(x[None], forest.positions[None]))
-    for layer in stack.layers:
-        x = _layer(layer, x, cos, sin, forest, format)
+    for layer in stack.layers[:-1]:
+        x = _after(layer, x, _attended(layer, x, cos, sin, forest, format), format)
+    last = stack.layers[-1]
+    attended = _attended(last, x, cos, sin, forest, format)
+    x = _after(last, x.index_select(0, rows), attended.index_select(0, rows), format)
     return rms_norm(x, stack.norm.weight, stack.norm.variance_epsilon, x.dtype)
 
 
-def _layer(layer: Any, x: Tensor, cos: Tensor, sin: Tensor, forest: Forest, format: torch.dtype) -> Tensor:
-    attention, mlp = layer.self_attn, layer.mlp
+def _attended(layer: Any, x: Tensor, cos: Tensor, sin: Tensor, forest: Forest, format: torch.dtype) -> Tensor:
+    attention = layer.self_attn
     normed = rms_norm(x, layer.input_layernorm.weight, layer.input_layernorm.variance_epsilon, format)
     query, key, value = (
-        product(normed, Weight.of(part)).unflatten(-1, (-1, attention.head_dim))
+        product(normed, Weight.of(part)).view(len(x), -1, attention.head_dim)
         for part in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
     if hasattr(attention, "q_norm"):
@@ -76,9 +83,13 @@ def _layer(layer: Any, x: Tensor, cos: Tensor, sin: Tensor, forest: Forest, form
             for part, norm in ((query, attention.q_norm), (key, attention.k_norm))
         )
     query, key = (rotate(part, cos, sin).to(format) for part in (query, key))
-    heads = (part.transpose(0, 1) for part in (query, key, value))
-    attended = attend(*heads, forest.blocks, attention.scaling, None, None).flatten(1)
-    x = x + product(attended.to(format), Weight.of(attention.o_proj))
+    query, key, value = (part.transpose(0, 1) for part in (query, key, value))
+    return attend(query, key, value, forest.blocks, attention.scaling, None, None).flatten(1)
+
+
+def _after(layer: Any, x: Tensor, attended: Tensor, format: torch.dtype) -> Tensor:
+    mlp = layer.mlp
+    x = x + product(attended.to(format), Weight.of(layer.self_attn.o_proj))
     normed = rms_norm(x, layer.post_attention_layernorm.weight, layer.post_attention_layernorm.variance_epsilon, format)
     gate, up = (product(normed, Weight.of(part)) for part in (mlp.gate_proj, mlp.up_proj))
     return x + gated(gate, up, Weight.of(mlp.down_proj))

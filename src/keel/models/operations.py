@@ -1,7 +1,7 @@
 """What a layer of the Llama family computes, with backward passes that keep little and read it seldom.
 
-Autograd, left to itself, keeps every intermediate result: of a norm three copies of the stream, of a gated layer four of
-its width. Here an operation keeps its inputs and computes the rest again.
+Autograd, left to itself, keeps every intermediate result: three copies of the stream for a norm, four of the wide rows
+for a gated layer. Here an operation keeps its inputs and computes the rest again.
 
 `format` is the number format of matrix products, to which their inputs are rounded; weights and their gradients stay in
 the weights' own. Shape suffixes: T rows, I and O inputs and outputs of a product, R rank of an adapter, H heads, D head
@@ -196,7 +196,7 @@ def _own_gradients(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of weight, bias, down and up, from those of the product and its input.
 
-        dW = dyᵀx,   d down = s·(dy·up)ᵀx,   d up = s·dyᵀ(x·downᵀ)
+    dW = dyᵀx,   d down = s·(dy·up)ᵀx,   d up = s·dyᵀ(x·downᵀ)
     """
     for_weight = (grad.T @ x).to(ctx.format) if needed[0] else None
     for_bias = grad.sum(0).to(ctx.format) if needed[1] else None

@@ -104,7 +104,7 @@ class LanguageRole:
         self.select()
         count = len(forest.sources)
         spare = filled(count) - count  # rows like a forest's filler: the head's product too comes in few sizes
-        hidden = self._decoder.hidden(forest).index_select(0, pad(forest.sources, (0, spare)))
+        hidden = self._decoder.hidden(forest, pad(forest.sources, (0, spare)))
         return hidden, self._decoder.logits, pad(forest.labels, (0, spare))
 
     def save(self, path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -171,7 +171,7 @@ class ScalarRole:
 
     def _read(self, forest: Forest, rows: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
         self._weights.select()
-        numbers: Tensor = self.head(self._backbone.hidden(forest).index_select(0, rows))
+        numbers: Tensor = self.head(self._backbone.hidden(forest, rows))
         return numbers
 
 

@@ -21,15 +21,14 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from keel.data.forest import Branch, Tree, grow
 from keel.models.attention import attend
+from keel.models.llama import FAMILY, is_of_the_family, is_plain
 from keel.rollout.matrix import Matrix
 from keel.rollout.memory import Memory
-
-FAMILY = ("llama", "mistral", "qwen2", "qwen3")
 
 
 @dataclass(frozen=True)
@@ -73,16 +72,9 @@ class Llama:
     @staticmethod
     def of(model: PreTrainedModel, products: torch.dtype) -> Llama | None:
         """The weights, or None for a model that is of another family or does something else than its family."""
-        config = model.config
-        if config.model_type not in FAMILY or not hasattr(model, "lm_head"):
+        if model.config.model_type not in FAMILY or not hasattr(model, "lm_head"):
             return None
-        windows = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
-        if getattr(config, "sliding_window", None) is not None and config.model_type in ("llama", "mistral"):
-            windows.add("sliding_attention")
-        rope = getattr(model.model.rotary_emb, "rope_type", "default")
-        plain = config.hidden_act == "silu" and rope in ("default", "linear", "llama3", "yarn")
-        linears = [module for layer in model.model.layers for module in _linears(layer)]
-        if windows or not plain or not all(_is_plain(module) for module in (*linears, model.lm_head)):
+        if not is_of_the_family(model.model) or not is_plain(model.lm_head):
             return None
         return Llama(model, products)
 
@@ -106,7 +98,7 @@ class Llama:
         if layer.norm_q is not None and layer.norm_k is not None:
             parts = (turned[:, : self.heads], layer.norm_q), (turned[:, self.heads :], layer.norm_k)
             turned = torch.cat([self.normed(part, weight) for part, weight in parts], dim=1)
-        pairs = torch.view_as_complex(turned.unflatten(-1, (-1, 2))) * turns[:, None]
+        pairs = torch.view_as_complex(turned.view(*turned.shape[:-1], -1, 2)) * turns[:, None]
         turned = torch.view_as_real(pairs).flatten(-2).to(made.dtype)
         return turned[:, : self.heads], turned[:, self.heads :], value
 
@@ -198,22 +190,7 @@ def _beside(part: tuple[Tensor, Tensor | None], width: int) -> tuple[Tensor, Ten
 
 def _interleaved(rows: Tensor, width: int) -> Tensor:
     """The two halves of each head's rows, one from each by turns: 0, D/2, 1, D/2 + 1, …"""
-    return rows.unflatten(0, (-1, 2, width // 2)).transpose(1, 2).flatten(0, 2)
-
-
-def _linears(layer: Any) -> list[nn.Module]:
-    attention, mlp = layer.self_attn, layer.mlp
-    projections = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
-    return [*projections, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
-
-
-def _is_plain(module: nn.Module) -> bool:
-    """A linear layer, or one with adapters of the plain kind."""
-    if isinstance(module, LoraLayer):
-        return type(module.get_base_layer()) is nn.Linear and not any(
-            module.use_dora.get(name, False) for name in module.active_adapters
-        )
-    return type(module) is nn.Linear
+    return rows.view(-1, 2, width // 2, *rows.shape[1:]).transpose(1, 2).flatten(0, 2)
 
 
 def _effective(module: Any) -> tuple[Tensor, Tensor | None]:

@@ -61,7 +61,7 @@ def _packs(weight: Tensor) -> bool:
     return (
         weight.device.type == "cpu"
         and platform.machine() in ("x86_64", "AMD64")
-        and torch.backends.mkldnn.is_available()
+        and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and formats.get(weight.dtype, False)
     )

@@ -80,7 +80,7 @@ def draw(
     if keep is not None:
         weights = weights * keep
     short = -weights.shape[1] % _BLOCK
-    blocks = (pad(weights, (0, short)) if short else weights).unflatten(1, (-1, _BLOCK))
+    blocks = (pad(weights, (0, short)) if short else weights).view(len(weights), -1, _BLOCK)
     running = blocks.sum(-1).cumsum(-1)
     total = running[:, -1:]
     target = (uniform[:, None].to(torch.float64) * total).to(torch.int64).minimum(total - 1)
