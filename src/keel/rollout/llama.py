@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -24,11 +25,14 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from keel.data.forest import Branch, Tree, grow
+from keel.data.forest import Branch, Tree, grow, plan
 from keel.models.attention import attend
 from keel.models.llama import FAMILY, is_of_the_family, is_plain
 from keel.rollout.matrix import Matrix
 from keel.rollout.memory import Memory
+
+PASS = 2048
+"""Tokens of the prompts that are read at once: it bounds memory, and what is read stays in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Llama:
         self.width: int = stack.layers[0].self_attn.head_dim
         self.scale: float = self.width**-0.5
         self.eps: float = config.rms_norm_eps
+        self.cache = products
         self.stream = torch.promote_types(model.dtype, torch.float32)
         self.embedding = stack.embed_tokens.weight
         self.norm = stack.norm.weight
@@ -122,24 +127,34 @@ class LlamaContext:
     def read(self, prompts: Sequence[tuple[int, ...]]) -> Float[Tensor, "P V"]:
         """Logits of the token after each prompt; one row per prompt."""
         model, device = self._model, self._model.embedding.device
-        forest = grow([Tree((), (Branch(prompt, (False,) * len(prompt)),)) for prompt in prompts]).to(device)
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        real = int(lengths.sum())  # the rest of the forest is filler
-        longest = int(lengths.max())
+        shape = (len(prompts), model.groups, int(lengths.max()), model.width)
+        kept = [tuple(torch.zeros(shape, dtype=model.cache, device=device) for _ in range(2)) for _ in model.layers]
+        trees = [Tree((), (Branch(prompt, (False,) * len(prompt)),)) for prompt in prompts]
+        parts = [self._read([trees[place] for place in places], places[0], kept) for places in plan(trees, PASS)]
+        self._memory = Memory(kept, lengths)
+        kept.clear()  # so that a layer's first columns go as soon as longer ones are there
+        self._next = lengths
+        return model.logits(torch.cat(parts))
+
+    def _read(self, trees: Sequence[Tree], first: int, kept: Sequence[tuple[Tensor, ...]]) -> Float[Tensor, "P E"]:
+        """The last states of some neighbouring prompts; their keys and values go to their places, `first` and after."""
+        model, device = self._model, self._model.embedding.device
+        forest = grow(trees).to(device)
         turns = model.rotations(forest.positions)
         x = model.embedding[forest.tokens].to(model.stream)
-        place = torch.repeat_interleave(torch.arange(len(prompts), device=device), lengths) * longest
-        place = place + forest.positions[:real]
-        kept = []
-        for layer in model.layers:
+        ends = [0, *(forest.ends + 1).tolist()]
+        for layer, columns in zip(model.layers, kept, strict=True):
             query, key, value = model.heads_of(layer, x, turns)
-            keys, values = (_spread(rows[:real], place, len(prompts), longest) for rows in (key, value))
-            kept.append((keys, values))
+            for cache, rows in zip(columns, (key, value), strict=True):
+                for place, (start, end) in enumerate(pairwise(ends), start=first):
+                    cache[place, :, : end - start] = rows[start:end].transpose(0, 1)
             q, k, v = (part.transpose(0, 1) for part in (query, key, value))
-            x = model.after(layer, x, attend(q, k, v, forest.blocks, model.scale, None, None))
-        self._memory = Memory(kept, lengths)
-        self._next = lengths
-        return model.logits(x[forest.ends])
+            attended = attend(q, k, v, forest.blocks, model.scale, None, None)
+            if layer is model.layers[-1]:
+                x, attended = x[forest.ends], attended[forest.ends]
+            x = model.after(layer, x, attended)
+        return x
 
     def append(self, tokens: Int[Tensor, " B"], going: Bool[Tensor, " B"]) -> Float[Tensor, "B V"]:
         """Logits of the token after these, one token per row; rows that have ended keep their position in the text."""
@@ -158,12 +173,6 @@ class LlamaContext:
         """Go on with these rows, in this order; a row named n times is copied n times."""
         self._memory.select(rows)
         self._next = self._next[rows]
-
-
-def _spread(rows: Float[Tensor, "T G D"], place: Int[Tensor, " T"], prompts: int, length: int) -> Tensor:
-    """Keys or values of all prompts → [P, G, L, D], zero where a prompt is shorter."""
-    padded = rows.new_zeros(prompts * length, *rows.shape[1:]).index_copy_(0, place, rows)
-    return padded.view(prompts, length, *rows.shape[1:]).transpose(1, 2).contiguous()
 
 
 def _layer(layer: Any, width: int, products: torch.dtype) -> Layer:

@@ -13,7 +13,7 @@ the longest prompt, C columns, n any of L and C, D head width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -49,7 +49,7 @@ class Memory:
             self._own = [(keys[:, :, :0], values[:, :, :0]) for keys, values in self._shared]
             self._bias, self._filled = self._bias[:, :, :, :0], 0
             self._seats = _Seats(torch.arange(count, device=rows.device), count)
-        self._own = [(keys[rows], values[rows]) for keys, values in self._own]
+        self._each(self._own, lambda columns: columns[rows])
         self._bias = self._bias[rows]
         if self._seats is not None:
             self._sit(self._seats.entry[rows])
@@ -58,7 +58,7 @@ class Memory:
         """Open the column of the next token, for all layers."""
         self._opened = True
         if self._filled == self._bias.shape[-1]:
-            self._own = [(_longer(keys, 0.0), _longer(values, 0.0)) for keys, values in self._own]
+            self._each(self._own, lambda columns: _longer(columns, 0.0))
             self._bias = _longer(self._bias.transpose(2, 3), -torch.inf).transpose(2, 3).contiguous()
         self._bias[:, :, :, self._filled] = 0
         self._filled += 1
@@ -89,15 +89,18 @@ class Memory:
         share, rest = torch.split(weights, [before.shape[-1], scores.shape[-1]], dim=-1)
         return seats.back(_mixed(seats.seated(share), shared_values), query.shape[2]) + _mixed(rest, values)
 
+    def _each(self, layers: list[tuple[Tensor, Tensor]], change: Callable[[Tensor], Tensor]) -> None:
+        """Change keys and values layer by layer, so that the old and the new ones are never all there at once."""
+        for number, (keys, values) in enumerate(layers):
+            layers[number] = change(keys), change(values)
+
     def _sit(self, owner: Int[Tensor, " b"]) -> None:
         """Seat the rows at their prompts; prompts that nobody continues go, and so does sharing where no two share."""
         kept, entry = torch.unique(owner, return_inverse=True)
         if len(kept) == len(owner):
-            joined = zip(self._shared, self._own, strict=True)
-            self._own = [
-                (torch.cat([keys[owner], own_keys], dim=2), torch.cat([values[owner], own_values], dim=2))
-                for (keys, values), (own_keys, own_values) in joined
-            ]
+            for number, (shared, own) in enumerate(zip(self._shared, self._own, strict=True)):
+                keys, values = (torch.cat([a[owner], b], dim=2) for a, b in zip(shared, own, strict=True))
+                self._own[number] = keys, values
             self._bias = torch.cat([self._shared_bias[owner], self._bias], dim=3)
             self._filled += self._shared_bias.shape[-1]
             self._shared, self._seats = [], None
@@ -105,7 +108,7 @@ class Memory:
         self._seats = _Seats(entry, len(kept))
         entries = kept[self._seats.entries]
         if not torch.equal(entries, torch.arange(len(self._shared_bias), device=entries.device)):
-            self._shared = [(keys[entries], values[entries]) for keys, values in self._shared]
+            self._each(self._shared, lambda columns: columns[entries])
             self._shared_bias = self._shared_bias[entries]
 
 
