@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -129,7 +130,8 @@ class LlamaContext:
         model, device = self._model, self._model.embedding.device
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
         shape = (len(prompts), model.groups, int(lengths.max()), model.width)
-        kept = [tuple(torch.zeros(shape, dtype=model.cache, device=device) for _ in range(2)) for _ in model.layers]
+        empty = partial(torch.zeros, shape, dtype=model.cache, device=device)
+        kept = [(empty(), empty()) for _ in model.layers]
         trees = [Tree((), (Branch(prompt, (False,) * len(prompt)),)) for prompt in prompts]
         parts = [self._read([trees[place] for place in places], places[0], kept) for places in plan(trees, PASS)]
         self._memory = Memory(kept, lengths)
@@ -137,12 +139,12 @@ class LlamaContext:
         self._next = lengths
         return model.logits(torch.cat(parts))
 
-    def _read(self, trees: Sequence[Tree], first: int, kept: Sequence[tuple[Tensor, ...]]) -> Float[Tensor, "P E"]:
+    def _read(self, trees: Sequence[Tree], first: int, kept: Sequence[tuple[Tensor, Tensor]]) -> Float[Tensor, "P E"]:
         """The last states of some neighbouring prompts; their keys and values go to their places, `first` and after."""
         model, device = self._model, self._model.embedding.device
         forest = grow(trees).to(device)
         turns = model.rotations(forest.positions)
-        x = model.embedding[forest.tokens].to(model.stream)
+        x: Tensor = model.embedding[forest.tokens].to(model.stream)
         ends = [0, *(forest.ends + 1).tolist()]
         for layer, columns in zip(model.layers, kept, strict=True):
             query, key, value = model.heads_of(layer, x, turns)
