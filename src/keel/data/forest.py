@@ -31,6 +31,8 @@ Layout = Literal["forest", "causal"]
 
 _WASTE = 1.15  # a block may hold this many times the slots that its sequences need
 _FREE = 256  # rows up to which a forest is as long as its trees
+_CROWD = 8  # sequences from which a block's width is rounded up to
+_ROUND = 16  # a multiple of this, so that blocks too come in few sizes
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,12 @@ def filled(rows: int) -> int:
     return rows if rows <= _FREE else -(-rows // step) * step
 
 
+def few_sizes(count: int) -> int:
+    """How many sequences or rows become of so many where there should be few sizes: 1, 2, 3, 4, 6, 8, 12, 16, 24, …"""
+    step = max(1, (1 << (count.bit_length() - 1)) // 2)
+    return -(-count // step) * step
+
+
 def _filler(rows: int, longest: int) -> list[int]:
     """Lengths of the filler's sequences, none longer than the longest real one, whose positions a model has."""
     return [min(longest, rows - start) for start in range(0, rows, longest)]
@@ -260,6 +268,7 @@ def _blocks(segments: Sequence[_Segment], rows: int) -> Blocks:
     shapes: list[Block] = []
     for group in _groups(segments):
         width, trunk = group[-1].length, group[0].before
+        width = -(-width // _ROUND) * _ROUND if len(group) >= _CROWD else width
         for segment in group:
             padded = [*segment.rows] + [segment.rows[-1]] * (width - segment.length)
             within = slice(segment.start, segment.start + segment.length)

@@ -148,11 +148,19 @@ def _calls(blocks: Blocks, masks: Sequence[Tensor | None], heads: int, format: t
             wide = torch.promote_types(format, torch.float32)
             bias = torch.zeros(mask.shape, dtype=wide, device=mask.device).masked_fill_(~mask, -torch.inf)
         most = max(1, AT_ONCE // each) if products else block.sequences
-        for first in range(0, block.sequences, most):
-            count = min(most, block.sequences - first)
+        for count in _counts(block.sequences, most) if products else [block.sequences]:
             ends = query + count * block.queries, key + count * seen
             yield _Call(count, block.trunk, slice(query, ends[0]), slice(key, ends[1]), bias, products)
             query, key = ends
+
+
+def _counts(sequences: int, most: int) -> Iterator[int]:
+    """How many sequences are computed at once: at most so many, and in few sizes, for which `filled` has the reason."""
+    while sequences:
+        count = min(most, sequences)
+        count -= count % max(1, (1 << (count.bit_length() - 1)) // 2)
+        yield count
+        sequences -= count
 
 
 def _by_products(format: torch.dtype, seen: int, scores: int) -> bool:

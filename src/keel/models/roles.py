@@ -102,10 +102,11 @@ class LanguageRole:
     def _read(self, forest: Forest) -> tuple[Tensor, Callable[[Tensor], Tensor], Tensor]:
         """The states that predict the masked tokens, the head, and those tokens."""
         self.select()
-        count = len(forest.sources)
-        spare = filled(count) - count  # rows like a forest's filler: the head's product too comes in few sizes
-        hidden = self._decoder.hidden(forest, pad(forest.sources, (0, spare)))
-        return hidden, self._decoder.logits, pad(forest.labels, (0, spare))
+        return (
+            self._decoder.hidden(forest, _with_spare(forest.sources)),
+            self._decoder.logits,
+            _with_spare(forest.labels),
+        )
 
     def save(self, path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         """Write a folder for `AutoModelForCausalLM`, with the tokenizer, whole or not at all.
@@ -171,8 +172,8 @@ class ScalarRole:
 
     def _read(self, forest: Forest, rows: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
         self._weights.select()
-        numbers: Tensor = self.head(self._backbone.hidden(forest, rows))
-        return numbers
+        numbers: Tensor = self.head(self._backbone.hidden(forest, _with_spare(rows)))
+        return numbers[: len(rows)]
 
 
 @dataclass(frozen=True)
@@ -292,6 +293,11 @@ def _save_adapter(draft: Path, weights: Weights) -> None:
     if weights.adapters is not None and weights.adapter is not None:
         (draft / _ADAPTER).mkdir()
         weights.adapters.save(weights.adapter, draft / _ADAPTER)
+
+
+def _with_spare(rows: Int[Tensor, " M"]) -> Int[Tensor, " m"]:
+    """More of them, like a forest's filler, so that products over them come in few sizes too."""
+    return pad(rows, (0, filled(len(rows)) - len(rows)))
 
 
 def _saved_head(folder: Path) -> ScalarHead:

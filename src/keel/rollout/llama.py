@@ -30,7 +30,7 @@ from keel.data.forest import Branch, Tree, grow, plan
 from keel.models.attention import attend
 from keel.models.llama import FAMILY, is_of_the_family, is_plain
 from keel.rollout.matrix import Matrix
-from keel.rollout.memory import Memory
+from keel.rollout.memory import STEP, Memory
 
 PASS = 2048
 """Tokens of the prompts that are read at once: it bounds memory, and what is read stays in the processor's cache."""
@@ -129,7 +129,7 @@ class LlamaContext:
         """Logits of the token after each prompt; one row per prompt."""
         model, device = self._model, self._model.embedding.device
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        shape = (len(prompts), model.groups, int(lengths.max()), model.width)
+        shape = (len(prompts), model.groups, -(-int(lengths.max()) // STEP) * STEP, model.width)
         empty = partial(torch.zeros, shape, dtype=model.cache, device=device)
         kept = [(empty(), empty()) for _ in model.layers]
         trees = [Tree((), (Branch(prompt, (False,) * len(prompt)),)) for prompt in prompts]

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from keel.data.forest import few_sizes
 from keel.errors import UserError
 from keel.models.backbone import bare
 from keel.models.load import context_of
@@ -102,9 +103,10 @@ class LocalGenerator:
             if len(rows) == 0:
                 break
             tokens = drawn.tokens
-            if len(live) - len(rows) >= self._compact_at * len(live):
+            size = few_sizes(len(rows))
+            if len(live) - size >= self._compact_at * len(live):
                 ended = (~going).nonzero().squeeze(-1)
-                rows = torch.cat([rows, ended[: _few_sizes(len(rows)) - len(rows)]])
+                rows = torch.cat([rows, ended[: size - len(rows)]])
                 context.select(rows)
                 live, tokens, going = live[rows], tokens[rows], going[rows]
             logits = context.append(tokens, going)
@@ -163,12 +165,6 @@ def _chunks(requests: Sequence[Request], batch: int) -> Iterator[list[int]]:
                 chunk = chunk[batch:]
         if chunk:
             yield chunk
-
-
-def _few_sizes(rows: int) -> int:
-    """Rows of a compacted batch: up to the next eighth of a power of two, for the reason that `filled` gives."""
-    step = max(1, (1 << (rows.bit_length() - 1)) // 8)
-    return -(-rows // step) * step
 
 
 @contextmanager

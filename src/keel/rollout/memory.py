@@ -20,7 +20,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 STEP = 16
-"""Columns that are added at once: each growth copies what is there, and empty columns are computed and thrown away."""
+"""Columns that are added at once: each growth copies what is there, and empty columns are computed and thrown away. A
+prompt's columns are a multiple of it too, so that products come in few sizes."""
 
 
 class Memory:
