@@ -26,6 +26,7 @@ COMMANDS = (
     Command("demo", "the whole pipeline on a built-in task", "keel demo", "demo:demo"),
     Command("init", "write a commented recipe into a folder", "keel init mine", "init:init"),
     Command("run", "run every stage of a recipe", "keel run mine/recipe.yaml --ppo.kl.coef 0.02", "run:run"),
+    Command("plan", "memory and time of a run, before it starts", "keel plan mine/recipe.yaml", "plan:plan"),
     Command("sft", "fine-tune a model on demonstrations", "keel sft --model PATH --data FILE --dir OUT", "stage:sft"),
     Command("reward", "fit a reward model to preferences", "keel reward --model PATH --data FILE", "stage:reward"),
     Command("ppo", "optimise a model against a reward", "keel ppo --model PATH --reward PATH", "stage:ppo"),

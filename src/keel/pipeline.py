@@ -42,6 +42,11 @@ def run(recipe: Recipe, directory: Path, display: Display) -> Summary:
     With an embedded task that is all of them; with the user's own model and data, a stage without data is left out.
     Whatever can be known to be wrong is a UserError before anything is written.
     """
+    return _run(stages_of(recipe), recipe, directory, display)
+
+
+def stages_of(recipe: Recipe) -> list[StageName]:
+    """The stages that a recipe has data for, in order; UserError where there is none."""
     own = recipe.task is None
     judged = recipe.reward.data is not None or recipe.preferences.labels.data is not None
     wanted: Mapping[StageName, bool] = {
@@ -53,7 +58,7 @@ def run(recipe: Recipe, directory: Path, display: Display) -> Summary:
     }
     if not any(wanted.values()):
         raise UserError("the recipe names no data: give sft.data, reward.data, preferences.labels.data or ppo.prompts")
-    return _run([name for name, is_wanted in wanted.items() if is_wanted], recipe, directory, display)
+    return [name for name, is_wanted in wanted.items() if is_wanted]
 
 
 def run_stage(name: Literal["sft", "reward", "ppo"], recipe: Recipe, directory: Path, display: Display) -> Summary:
@@ -66,10 +71,7 @@ def run_stage(name: Literal["sft", "reward", "ppo"], recipe: Recipe, directory: 
 
 def _run(stages: Sequence[StageName], recipe: Recipe, directory: Path, display: Display) -> Summary:
     start = time.monotonic()
-    keep_freed_memory()
-    supervised = directory / "sft" / "model" if "sft" in stages else _start(recipe, directory)
-    space = open_workspace(recipe, directory, display, supervised, stages)
-    _check(space)
+    space = checked(stages, recipe, directory, display)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -84,6 +86,15 @@ def _run(stages: Sequence[StageName], recipe: Recipe, directory: Path, display: 
     if "evaluation" in stages:
         evaluation(space)
     return _finish(space, start)
+
+
+def checked(stages: Sequence[StageName], recipe: Recipe, directory: Path, display: Display) -> Workspace:
+    """The stages' workspace, with all that can be known to be wrong said as a UserError; nothing is written."""
+    keep_freed_memory()
+    supervised = directory / "sft" / "model" if "sft" in stages else _start(recipe, directory)
+    space = open_workspace(recipe, directory, display, supervised, stages)
+    _check(space)
+    return space
 
 
 def _start(recipe: Recipe, directory: Path) -> Path:

@@ -31,8 +31,6 @@ Layout = Literal["forest", "causal"]
 
 _WASTE = 1.15  # a block may hold this many times the slots that its sequences need
 _FREE = 256  # rows up to which a forest is as long as its trees
-_CROWD = 8  # sequences from which a block's width is rounded up to
-_ROUND = 16  # a multiple of this, so that blocks too come in few sizes
 
 
 @dataclass(frozen=True)
@@ -268,7 +266,6 @@ def _blocks(segments: Sequence[_Segment], rows: int) -> Blocks:
     shapes: list[Block] = []
     for group in _groups(segments):
         width, trunk = group[-1].length, group[0].before
-        width = -(-width // _ROUND) * _ROUND if len(group) >= _CROWD else width
         for segment in group:
             padded = [*segment.rows] + [segment.rows[-1]] * (width - segment.length)
             within = slice(segment.start, segment.start + segment.length)

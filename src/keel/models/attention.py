@@ -46,7 +46,8 @@ def forest_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if keel_blocks is not None:
         window = _window(module, sliding_window)
-        return attend(query[0], key[0], value[0], keel_blocks, scale, softcap, window)[None], None
+        attended = attend(query[0], key[0], value[0], keel_blocks, scale, softcap, window)
+        return attended[None].to(query.dtype), None
     if softcap is None:
         out: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scale, **others
@@ -70,15 +71,15 @@ def attend(
 ) -> Float[Tensor, "T H E"]:
     """softmax(softcap·tanh(scale·QKᵀ/softcap)) V over the keys that a row's blocks show, at most `window` − 1 back.
 
-    Without `softcap` the scores are scale·QKᵀ; without `window` a row sees all of its trunk and branch so far.
+    In the format of the values. Without `softcap` the scores are scale·QKᵀ; without `window` a row sees all of its
+    trunk and branch so far.
     """
-    given = query.dtype
     width = torch.promote_types(query.dtype, value.dtype)
     with torch.autocast(query.device.type, enabled=False):
         if query.device.type == "cpu" and softcap is None and query.shape[-1] == value.shape[-1]:
-            q, k, v = (part.transpose(0, 1).to(width) for part in (query, key, value))
+            q, k, v = (part.transpose(0, 1) for part in (query, key, value))
             masks = [_mask(block, window, query.device) for block in blocks.shapes]
-            return flash_attention(q, k, v, blocks, masks, scale).to(given)
+            return flash_attention(q, k, v, blocks, masks, scale)
         if query.device.type == "cpu":
             width = torch.promote_types(width, torch.float32)
         rows_q = query.transpose(0, 1).to(width).index_select(0, blocks.queries)
@@ -89,7 +90,7 @@ def attend(
         slices = (torch.split(rows_q, sizes), torch.split(rows_k, shown), torch.split(rows_v, shown))
         parts = zip(blocks.shapes, *slices, strict=True)
         out = torch.cat([_block(block, q, k, v, scale, softcap, window) for block, q, k, v in parts])
-        return out.index_select(0, blocks.slots).to(given)
+        return out.index_select(0, blocks.slots).to(value.dtype)
 
 
 def _block(

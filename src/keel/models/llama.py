@@ -82,7 +82,11 @@ def _attended(layer: Any, x: Tensor, cos: Tensor, sin: Tensor, forest: Forest, f
             rms_norm(part.to(x.dtype), norm.weight, norm.variance_epsilon, x.dtype)
             for part, norm in ((query, attention.q_norm), (key, attention.k_norm))
         )
-    query, key = (rotate(part, cos, sin).to(format) for part in (query, key))
+    query, key = rotate(query, cos, sin), rotate(key, cos, sin)
+    if (
+        x.device.type != "cpu"
+    ):  # where `attend` takes them as they are: rounded, they cost half of the gradient's digits
+        query, key = query.to(format), key.to(format)
     query, key, value = (part.transpose(0, 1) for part in (query, key, value))
     return attend(query, key, value, forest.blocks, attention.scaling, None, None).flatten(1)
 

@@ -66,7 +66,7 @@ def online_roles(space: Workspace, reward: Path | None) -> Roles:
     recipe = space.recipe
     if recipe.model.layout == "shared":
         base = _language(space, space.supervised)
-        return shared(base, _adapter(recipe.model), recipe.ppo.critic.init, reward, recipe.seed, space.dtype)
+        return shared(base, adapter_of(recipe.model), recipe.ppo.critic.init, reward, recipe.seed, space.dtype)
     policy, reference = (_language(space, space.supervised) for _ in range(2))
     scored = None if reward is None else _scalar(space, reward)
     if recipe.ppo.critic.init == "reward" and reward is not None:
@@ -87,8 +87,9 @@ def _scalar(space: Workspace, path: Path) -> tuple[PreTrainedModel, ScalarHead]:
 
 
 def _lora(settings: Model) -> Lora | None:
-    return _adapter(settings) if settings.tuning == "lora" else None
+    return adapter_of(settings) if settings.tuning == "lora" else None
 
 
-def _adapter(settings: Model) -> Lora:
+def adapter_of(settings: Model) -> Lora:
+    """The adapters that a recipe describes, whether it wants them or not."""
     return Lora(settings.lora.rank, settings.lora.alpha, settings.lora.target_modules)

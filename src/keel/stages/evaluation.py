@@ -11,7 +11,7 @@ from keel.data.formats import Rows
 from keel.diagnostics.winrate import win_rate
 from keel.errors import UserError
 from keel.rollout.score import LearnedReward, as_sampled
-from keel.stages.answers import answerable, answers
+from keel.stages.answers import Asked, answerable, answers
 from keel.stages.cast import frozen_language, frozen_reward
 from keel.stages.seen import seen
 from keel.stages.workspace import Workspace, write_text
@@ -36,7 +36,7 @@ def check_evaluation(space: Workspace) -> None:
 def evaluation(space: Workspace) -> None:
     """Answers of base, SFT and PPO model; gold or reward of each; win rate of PPO over SFT; the KL that it cost."""
     settings = space.recipe.evaluation
-    asked = answerable(space, "evaluation", _prompts(space), settings.sampling)
+    asked = prompts_to_judge(space)
     if asked.note:
         space.display.note(asked.note)
     prompts = asked.prompts[: settings.count]
@@ -71,6 +71,11 @@ def evaluation(space: Workspace) -> None:
         facts |= {"prompts": len(prompts), **asked.left_out, **seen(space, prompts)}
         _write(space, said, scores)
         facts["examples"] = _examples(said, scores, judge)
+
+
+def prompts_to_judge(space: Workspace) -> Asked:
+    """The prompts that all models answer, at least `evaluation.count` of them where there are so many."""
+    return answerable(space, "evaluation", _prompts(space), space.recipe.evaluation.sampling)
 
 
 def gold(space: Workspace, rollouts: Sequence[Rollout]) -> list[float]:

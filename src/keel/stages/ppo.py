@@ -29,7 +29,7 @@ from keel.rollout.score import (
     load_reward_function,
     retold,
 )
-from keel.stages.answers import answerable
+from keel.stages.answers import Asked, answerable
 from keel.stages.cast import RoleGenerator, frozen_reward, online_roles
 from keel.stages.seen import fingerprint, remember
 from keel.stages.sft import demonstrations
@@ -41,14 +41,14 @@ from keel.types import Prompt, Rollout, Valued
 
 OWN = 4000
 """Prompts that an embedded task gives where the recipe sets no limit."""
-_SAMPLE = 256
+CALIBRATION = 256
 """Answers from which the scale of a reward is measured."""
 
 
 def check_practising(space: Workspace) -> None:
     """UserError where the prompts cannot be read, or the reward or the critic cannot be had."""
     recipe = space.recipe
-    answerable(space, "ppo", _prompts(space), recipe.ppo.sampling)
+    prompts_to_practise(space)
     names = [_name(place, term) for place, term in enumerate(recipe.ppo.reward)]
     for name in names:
         if names.count(name) > 1:
@@ -70,7 +70,7 @@ def practising(space: Workspace) -> None:
     """Tune the supervised model by PPO and write the policy down."""
     settings, seed = space.recipe.ppo, space.recipe.seed
     chat = space.chat(space.supervised)
-    asked = answerable(space, "ppo", _prompts(space), settings.sampling)
+    asked = prompts_to_practise(space)
     if asked.note:
         space.display.note(asked.note)
     prompts = asked.prompts
@@ -95,6 +95,11 @@ def practising(space: Workspace) -> None:
         facts |= {"updates": settings.updates, "reward_last": last["reward"], "kl_last": last["kl"]}
         facts |= {"prompts": len(prompts), **asked.left_out, "layout": space.recipe.model.layout}
         facts |= {"learned_reward": any(term.kind == "model" for term in settings.reward)}
+
+
+def prompts_to_practise(space: Workspace) -> Asked:
+    """The prompts that PPO draws from."""
+    return answerable(space, "ppo", _prompts(space), space.recipe.ppo.sampling)
 
 
 def _sampler(space: Workspace, roles: Roles, chat: Chat) -> LocalGenerator:
@@ -193,8 +198,8 @@ def _learned(
         case "standard":
             settings = space.recipe.ppo
             sampling = Sampling(**settings.sampling.model_dump())
-            asked = prompts[:_SAMPLE]
-            each = -(-_SAMPLE // len(asked))
+            asked = prompts[:CALIBRATION]
+            each = -(-CALIBRATION // len(asked))
             answers = converse(asked, generator, chat, sampling, space.recipe.seed, -1, each)
             return LearnedReward(
                 role, reader, Normalisation.standard([one.reward for one in raw.score(answers)]), budget
@@ -209,8 +214,8 @@ def _own_words(space: Workspace, folder: Path) -> Chat:
 
 
 def _demonstrated(space: Workspace, role: ScalarRole, chat: Chat) -> float:
-    """The mean score of the demonstrations (at most `_SAMPLE` of them)."""
-    rows = demonstrations(space).items[:_SAMPLE]
+    """The mean score of the demonstrations (at most `CALIBRATION` of them)."""
+    rows = demonstrations(space).items[:CALIBRATION]
     trees = [tree for _, tree in fitting(lambda row: chat.demonstration(row.messages), rows)]
     if not trees:
         raise UserError(f"no demonstration fits into model.max_length {chat.max_length}; allow more tokens")

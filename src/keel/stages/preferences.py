@@ -23,7 +23,7 @@ from keel.preferences.importing import import_labels
 from keel.preferences.judgement import Answer, Item, Votes, collect
 from keel.preferences.simulate import simulate
 from keel.preferences.store import PreferenceStore
-from keel.stages.answers import answerable, answers
+from keel.stages.answers import Asked, answerable, answers
 from keel.stages.left_out import left_out
 from keel.stages.workspace import Facts, Workspace
 from keel.types import Message, Preference, Prompt, Ranking, Rollout
@@ -68,6 +68,11 @@ def collect_preferences(space: Workspace) -> Sequence[Preference | Ranking]:
             raise UserError("no pair has a winner, so there is nothing to learn; set --preferences.ties keep")
         facts |= {"pairs": len(preferences), **findings(votes, aggregate, recipe.seed)}
     return preferences
+
+
+def prompts_to_compare(space: Workspace) -> Asked:
+    """The prompts whose answers are compared, at least `preferences.count` of them where there are so many."""
+    return answerable(space, "preferences", _prompts(space), space.recipe.preferences.sampling)
 
 
 def aggregated(votes: Votes, settings: Settings) -> Aggregate:
@@ -149,7 +154,7 @@ def _judge(space: Workspace, store: PreferenceStore) -> Facts:
     """
     settings, task = space.recipe.preferences, space.task
     assert task is not None
-    asked = answerable(space, "preferences", _prompts(space), settings.sampling)
+    asked = prompts_to_compare(space)
     if asked.note:
         space.display.note(asked.note)
     prompts = asked.prompts[: settings.count]

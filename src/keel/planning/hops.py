@@ -1,0 +1,193 @@
+"""What a run will do: the hops of every stage, each with a batch as it will meet them.
+
+A batch is made of the run's own data, in tokens. Only how long the answers will be cannot be known before: they are
+taken to be as long as those of the demonstrations, cut at `max_tokens`, and as long as `max_tokens` where there are no
+demonstrations. `Run.assumed` says which.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from keel.config.recipe import Supervised
+from keel.data.chat import Chat, fitting
+from keel.data.forest import Branch, Tree
+from keel.stages.answers import BATCH
+from keel.stages.evaluation import prompts_to_judge
+from keel.stages.ppo import CALIBRATION, prompts_to_practise
+from keel.stages.preferences import prompts_to_compare
+from keel.stages.sft import demonstrations
+from keel.stages.workspace import StageName, Workspace
+from keel.training.comparisons import comparisons, together
+from keel.training.order import count_steps, split
+from keel.types import Preference, Ranking
+
+Kind = Literal["sample", "read language", "read scalar", "learn language", "learn policy", "learn scalar"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One kind of work: `times` batches like `trees`, which hold what is read or, for "sample", what is written."""
+
+    stage: StageName
+    name: str
+    kind: Kind
+    trees: tuple[Tree, ...]
+    times: float
+
+    @property
+    def tokens(self) -> int:
+        """Of one batch, a prompt once for all its answers."""
+        return sum(size(tree) for tree in self.trees)
+
+
+@dataclass(frozen=True)
+class Run:
+    """All hops, in order, and how the lengths of answers were come by, in words."""
+
+    hops: tuple[Hop, ...]
+    assumed: str
+
+
+class _Answers:
+    """Answers yet to be sampled: drawn lengths, and token 0 all through."""
+
+    def __init__(self, lengths: Sequence[int], seed: int) -> None:
+        self._lengths = lengths
+        self._draw = random.Random(f"{seed} plan")
+
+    def tree(self, prompt: tuple[int, ...], answers: int, most: int) -> Tree:
+        """A prompt with so many answers of at most so many tokens."""
+        lengths = [min(self._draw.choice(self._lengths), most) if self._lengths else most for _ in range(answers)]
+        return Tree(prompt, tuple(Branch((0,) * length, (True,) * length) for length in lengths))
+
+
+def hops_of(space: Workspace) -> Run:
+    """What the stages of this workspace will do. Raises UserError as the stages themselves do."""
+    chat = space.chat(space.base if "sft" in space.stages else space.supervised)
+    lengths: list[int] = []
+    assumed = "as long as max_tokens: there are no demonstrations to tell better"
+    if space.task is not None or space.recipe.sft.data is not None:
+        made = fitting(lambda row: chat.demonstration(row.messages), demonstrations(space))
+        lengths = [len(tree.branches[-1].tokens) for _, tree in made]
+        assumed = "as long as those of the demonstrations, and at most max_tokens"
+    answers = _Answers(lengths, space.recipe.seed)
+    stages: dict[StageName, Callable[[Workspace, Chat, _Answers], Iterator[Hop]]] = {
+        "sft": _sft, "preferences": _preferences, "reward": _reward, "ppo": _ppo, "evaluation": _evaluation
+    }  # fmt: skip
+    found = [hop for name, hops in stages.items() if name in space.stages for hop in hops(space, chat, answers)]
+    return Run(tuple(found), assumed)
+
+
+def size(tree: Tree) -> int:
+    """Tokens of a tree, its trunk once."""
+    return len(tree.trunk) + sum(len(branch.tokens) for branch in tree.branches)
+
+
+def _sft(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
+    settings = space.recipe.sft
+    trees = [tree for _, tree in fitting(lambda row: chat.demonstration(row.messages), demonstrations(space))]
+    training, held_out = split(trees, settings.held_out, space.recipe.seed, lambda tree: tree.trunk)
+    yield Hop("sft", "model learns", "learn language", *_steps(training, settings))
+    if held_out:
+        yield Hop("sft", "held-out loss", "read language", tuple(held_out), 2.0)
+
+
+def _preferences(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
+    if space.recipe.reward.data is not None or space.recipe.preferences.labels.data is not None:
+        return
+    yield from _sampled("preferences", "answers", _compared(space, chat, answers))
+
+
+def _reward(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
+    recipe = space.recipe
+    settings = recipe.reward
+    if settings.data is not None or recipe.preferences.labels.data is not None:
+        rows = _judged(space)[: settings.limit]
+        made = together(one for _, one in fitting(lambda row: comparisons(chat, row), rows))
+        trees = [one.tree for one in made]
+    else:
+        trees = _compared(space, chat, answers)[: settings.limit]
+    training, held_out = split(trees, settings.held_out, recipe.seed, lambda tree: tree.trunk)
+    yield Hop("reward", "model learns", "learn scalar", *_steps(training, settings))
+    if held_out:
+        yield Hop("reward", "held-out pairs", "read scalar", tuple(held_out), 2.0)
+
+
+def _ppo(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
+    settings, seed = space.recipe.ppo, space.recipe.seed
+    prompts = prompts_to_practise(space).prompts
+    draw = random.Random(f"{seed} plan")
+    most, each = settings.sampling.max_tokens, settings.samples_per_prompt
+    drawn = draw.choices(prompts, k=settings.batch_size // each)
+    trees = tuple(answers.tree(chat.prompt(prompt.messages), each, most) for prompt in drawn)
+    learned = any(term.kind == "model" for term in settings.reward)
+    if learned and settings.reward_normalisation != "none":
+        calibration = _spread(trees, CALIBRATION // each)
+        yield Hop("ppo", "reward's scale: sampling", "sample", calibration, 1.0)
+        yield Hop("ppo", "reward's scale: reading", "read scalar", calibration, 1.0)
+    updates, warmup = float(settings.updates), min(settings.critic.warmup_updates, settings.updates)
+    yield Hop("ppo", "policy samples", "sample", trees, updates)
+    if learned:
+        yield Hop("ppo", "reward model reads", "read scalar", trees, updates)
+    yield Hop("ppo", "policy reads", "read language", trees, updates)
+    yield Hop("ppo", "reference reads", "read language", trees, updates)
+    yield Hop("ppo", "critic reads", "read scalar", trees, updates)
+    part = _spread(trees, -(-len(trees) // settings.minibatches))
+    steps = settings.epochs * settings.minibatches
+    yield Hop("ppo", "policy learns", "learn policy", part, steps * (updates - warmup))
+    yield Hop("ppo", "critic learns", "learn scalar", part, steps * updates)
+
+
+def _evaluation(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
+    settings = space.recipe.evaluation
+    prompts = prompts_to_judge(space).prompts[: settings.count]
+    most = settings.sampling.max_tokens
+    trees = [answers.tree(chat.prompt(prompt.messages), settings.samples, most) for prompt in prompts]
+    for hop in _sampled("evaluation", "base, SFT and PPO answer", trees):
+        yield Hop(hop.stage, hop.name, hop.kind, hop.trees, 3 * hop.times)
+    if "reward" in space.stages or space.model("reward").is_dir():
+        yield Hop("evaluation", "reward model reads", "read scalar", tuple(trees), 3.0)
+    yield Hop("evaluation", "KL: policy and SFT model read", "read language", tuple(trees), 2.0)
+
+
+def _judged(space: Workspace) -> Sequence[Preference | Ranking]:
+    """The user's pairs, or one for each item that people judged."""
+    recipe = space.recipe
+    if recipe.reward.data is not None:
+        return space.sources.comparisons(recipe.reward.data, recipe.reward.columns).items
+    items = space.sources.labels(recipe.preferences.labels).items
+    return [Preference(item.prompt, item.answers[0].messages, item.answers[1].messages) for item in items]
+
+
+def _compared(space: Workspace, chat: Chat, answers: _Answers) -> list[Tree]:
+    settings = space.recipe.preferences
+    prompts = prompts_to_compare(space).prompts[: settings.count]
+    most, each = settings.sampling.max_tokens, settings.samples_per_prompt
+    return [answers.tree(chat.prompt(prompt.messages), each, most) for prompt in prompts]
+
+
+def _sampled(stage: StageName, name: str, trees: Sequence[Tree]) -> Iterator[Hop]:
+    batch = _spread(trees, BATCH)
+    yield Hop(stage, name, "sample", batch, len(trees) / len(batch))
+
+
+def _steps(trees: Sequence[Tree], settings: Supervised) -> tuple[tuple[Tree, ...], float]:
+    """A batch of usual size, and how many such batches are learnt from."""
+    batch = _spread(trees, settings.batch_size)
+    steps = count_steps(len(trees), settings.batch_size, settings.epochs, settings.max_steps)
+    visited = min(steps * settings.batch_size, settings.epochs * len(trees))
+    return batch, visited / len(batch)
+
+
+def _spread(items: Sequence[Tree], count: int) -> tuple[Tree, ...]:
+    """So many of them, or all, from the shortest to the longest at even distances, so that they weigh what all do."""
+    ordered = sorted(items, key=size)
+    count = min(count, len(ordered))
+    chosen = [ordered[int((place + 0.5) * len(ordered) / count)] for place in range(count)]
+    random.Random(0).shuffle(chosen)
+    return tuple(chosen)

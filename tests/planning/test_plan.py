@@ -1,0 +1,193 @@
+"""The plan of a run: what it counts, against the run's own loops and against arithmetic by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import keel.planning.probe as probes
+from keel.cli import run as command
+from keel.config import Recipe, dump_recipe
+from keel.display import SilentDisplay
+from keel.models.adapters import Adapters, Lora
+from keel.pipeline import checked, run, stages_of
+from keel.planning.hops import Hop, hops_of
+from keel.planning.memory import Model, parts_of
+from keel.planning.plan import plan_of
+from keel.planning.probe import Cost, Probe
+from keel.stages.workspace import Workspace
+from keel.training.learner import Learner, StepReport
+from stages.small import language_model, own_data, own_words, recipe
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Recipe:
+    """Twelve demonstrations of 3 + 4 tokens, twelve pairs, twelve prompts."""
+    return recipe(language_model(tmp_path / "base"), own_data(tmp_path / "data"))
+
+
+def space_of(settings: Recipe, folder: Path) -> Workspace:
+    return checked(stages_of(settings), settings, folder / "run", SilentDisplay())
+
+
+def test_hops_by_hand(own: Recipe, tmp_path: Path) -> None:
+    """9 of 12 rows are trained on, 3 held out; answers are as long as the demonstrations': 3 words and the end."""
+    found = {hop.name: hop for hop in hops_of(space_of(own, tmp_path)).hops if hop.stage == "ppo"}
+    kinds = {name: (hop.kind, hop.times, hop.tokens) for name, hop in found.items()}
+    prompt, answer = 3, 4
+    batch = 4 * (prompt + 2 * answer)  # 8 answers, 2 to each prompt
+    assert kinds == {
+        "policy samples": ("sample", 2, batch),
+        "reward model reads": ("read scalar", 2, batch),
+        "policy reads": ("read language", 2, batch),
+        "reference reads": ("read language", 2, batch),
+        "critic reads": ("read scalar", 2, batch),
+        "policy learns": ("learn policy", 2, batch),
+        "critic learns": ("learn scalar", 2, batch),
+    }
+    sft, held_out, reward, _ = (hop for hop in hops_of(space_of(own, tmp_path)).hops if hop.stage in ("sft", "reward"))
+    assert (sft.kind, sft.times, sft.tokens) == ("learn language", 9 / 6, 6 * (prompt + answer))
+    assert (held_out.kind, held_out.times, held_out.tokens) == ("read language", 2, 3 * (prompt + answer))
+    assert (reward.kind, reward.times, reward.tokens) == ("learn scalar", 9 / 6, 6 * (prompt + 4 + 3))
+
+
+def test_answers_are_cut_at_max_tokens_and_as_long_without_demonstrations(own: Recipe, tmp_path: Path) -> None:
+    given = own.model_dump()
+    given["ppo"]["sampling"]["max_tokens"] = 2
+    cut = hops_of(space_of(Recipe.model_validate(given), tmp_path))
+    assert {len(b.tokens) for hop in cut.hops if hop.stage == "ppo" for t in hop.trees for b in t.branches} == {2}
+    given["ppo"]["sampling"]["max_tokens"] = 5
+    given["sft"]["data"] = None
+    full = hops_of(space_of(Recipe.model_validate(given), tmp_path))
+    assert {len(b.tokens) for hop in full.hops if hop.stage == "ppo" for t in hop.trees for b in t.branches} == {5}
+    assert "max_tokens" in full.assumed
+    assert "no demonstrations" in full.assumed
+
+
+@pytest.mark.parametrize(("minibatches", "epochs", "warmup"), [(1, 1, 0), (2, 3, 1)])
+def test_optimizer_steps_are_those_of_the_run(
+    own: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minibatches: int, epochs: int, warmup: int
+) -> None:
+    given = own.model_dump()
+    given["ppo"] |= {"minibatches": minibatches, "epochs": epochs, "critic": {"warmup_updates": warmup, "lr": 1e-3}}
+    settings = Recipe.model_validate(given)
+    planned = [hop for hop in hops_of(space_of(settings, tmp_path)).hops if hop.kind.startswith("learn")]
+    steps = 0
+    real = Learner.step
+
+    def counted(self: Learner, shares: Any) -> StepReport:
+        nonlocal steps
+        steps += 1
+        return real(self, shares)
+
+    monkeypatch.setattr(Learner, "step", counted)
+    monkeypatch.setattr("keel.pipeline.write_report", lambda directory: None)
+    run(settings, tmp_path / "run", SilentDisplay())
+    # of nine rows, six and three make two steps, which are one and a half batches
+    assert sum(hop.times + (0.5 if hop.stage != "ppo" else 0) for hop in planned) == steps
+
+
+def test_cost_is_linear_in_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "_Models", Linear)
+    for layers in (1, 2, 3, 4, 9):
+        probe = Probe(config(layers), own_words(), None, torch.float32, torch.device("cpu"))
+        assert probe.cost(Hop("sft", "", "learn language", (), 1.0), 100) == Cost(2.0 + 3 * layers, 10.0 * layers)
+
+
+class Linear:
+    """Costs 2 and 3 seconds a layer, and keeps 10 bytes in each."""
+
+    def __init__(self, given: LlamaConfig, *others: object) -> None:
+        self.layers = given.num_hidden_layers
+
+    def cost(self, *others: object) -> Cost:
+        return Cost(2.0 + 3 * self.layers, 10.0 * self.layers)
+
+
+def config(layers: int = 2, tied: bool = False) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=50, hidden_size=24, intermediate_size=40, num_hidden_layers=layers, num_attention_heads=4,
+        num_key_value_heads=2, tie_word_embeddings=tied,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_weights_are_those_of_the_model(tied: bool) -> None:
+    model = LlamaForCausalLM(config(tied=tied))
+    counted = Model.of(config(tied=tied), Lora(rank=3))
+    assert counted.total == sum(one.numel() for one in model.parameters())
+    assert counted.head == (0 if tied else 50 * 24)
+    assert counted.linear == 2 * (2 * 24 * 24 + 2 * 12 * 24 + 3 * 24 * 40)
+    assert counted.column == 2 * 2 * 6
+    adapters = Adapters(model)
+    adapters.add("one", Lora(rank=3), 0)
+    assert counted.adapters == sum(one.numel() for _, one in adapters.parameters("one"))
+    some = Lora(rank=3, target_modules=("q_proj",))
+    assert Model.of(config(tied=tied), some).adapters == 2 * 3 * (24 + 24)
+
+
+@pytest.mark.parametrize(
+    ("model", "stage", "bytes_each"),
+    [
+        ({}, "sft", {"total": 16}),
+        ({}, "reward", {"total": 4, "stack": 12}),
+        ({}, "ppo", {"total": 20, "stack": 20}),  # policy 16, reference 4; critic 16, reward 4
+        ({"tuning": "lora"}, "sft", {"total": 4, "adapters": 16}),
+        ({"tuning": "lora"}, "ppo", {"total": 8, "stack": 8, "adapters": 32}),
+        ({"tuning": "lora", "layout": "shared"}, "ppo", {"total": 4, "adapters": 36}),
+    ],
+)
+def test_what_roles_hold(
+    own: Recipe, tmp_path: Path, model: dict[str, str], stage: Any, bytes_each: dict[str, int]
+) -> None:
+    given = own.model_dump()
+    given["model"] |= model
+    given["ppo"]["critic"]["init"] = "reward"
+    counted = Model(total=1000, head=100, linear=800, adapters=10, layers=2, column=24, vocabulary=50)
+    held = parts_of(stage, space_of(Recipe.model_validate(given), tmp_path), counted, [], {})
+    assert sum(part.size for part in held) == sum(getattr(counted, name) * n for name, n in bytes_each.items())
+
+
+def test_keys_and_values_of_what_is_decoded_at_once(own: Recipe, tmp_path: Path) -> None:
+    """4 prompts of 3 tokens, 8 answers of 4: 16 columns for each prompt and each answer, the least there is."""
+    space = space_of(own, tmp_path)
+    counted = Model(total=1000, head=100, linear=800, adapters=10, layers=2, column=24, vocabulary=50)
+    (hop,) = (one for one in hops_of(space).hops if one.name == "policy samples")
+    sizes = {part.what: part.size for part in parts_of("ppo", space, counted, [hop], {})}
+    assert sizes["keys and values"] == (4 * 16 + 8 * 16) * 2 * 24 * 4
+    assert sizes["weights laid out"] == 4 * 800 + 4 * 100
+
+
+def test_a_plan_beside_the_run_that_it_foretold(own: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "PATIENCE", 0.0)
+    space = space_of(own, tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    plan = plan_of(space, None)
+    assert sorted(tmp_path.rglob("*")) == before  # nothing is written
+    told = plan.to_json()
+    assert list(told["stages"]) == ["sft", "reward", "ppo"]
+    assert told["seconds"] == pytest.approx(sum(stage["seconds"] for stage in told["stages"].values()), abs=0.02)
+    assert all(seconds > 0 for stage in told["stages"].values() for seconds in stage["hops"].values())
+    assert told["stages"]["ppo"]["memory_mb"]["policy: optimizer"] > 0
+    (tmp_path / "run" / "ppo").mkdir(parents=True)
+    (tmp_path / "run" / "ppo" / "report.json").write_text(json.dumps({"seconds": 61.0, "peak_mb": 1234}))
+    beside = str(plan_of(space, tmp_path / "run"))
+    assert "(measured: 1 min 01 s, 1,234 MiB)" in beside
+    assert "policy learns" in beside
+
+
+def test_the_command(
+    own: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "PATIENCE", 0.0)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_recipe(own))
+    assert command(["plan", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["peak_mb"] > 0
+    assert command(["plan", str(path), "--sft.data", str(tmp_path / "none.jsonl")]) == 2
+    assert "none.jsonl" in capsys.readouterr().err
