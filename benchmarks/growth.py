@@ -6,7 +6,7 @@ Training is forward, backward and an optimizer step on plain sequences; generati
 of its own for each row. Models are Llamas with random weights. Theory counts multiply-adds alone:
 
     training     tokens/s = rate / (6·(body + head) + 12·layers·hidden·length/2)
-    generation   tokens/s = rate / (2·(body + head)·(prompt + new)/new + 4·layers·hidden·(prompt + new))
+    generation   tokens/s = rate / (2·body·seen/new + 2·head + 4·layers·hidden·seen²/(2·new)),   seen = prompt + new
 
 and its one unknown, the rate, is set so that theory meets the fastest point. Where the dots leave the line, something
 else than arithmetic takes the time. Leaves growth.json and growth.svg in FOLDER.
@@ -75,7 +75,7 @@ class Case:
     def generation_flops(self) -> float:
         """Of a new token, its share of the prompt included."""
         seen = self.length + NEW
-        return 2.0 * self.body * seen / NEW + 2.0 * self.head + 4.0 * self.layers * self.hidden * seen
+        return 2.0 * self.body * seen / NEW + 2.0 * self.head + 2.0 * self.layers * self.hidden * seen**2 / NEW
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedConfig
 
 import keel.planning.probe as probes
 from keel.cli import run as command
@@ -22,7 +21,7 @@ from keel.planning.plan import plan_of
 from keel.planning.probe import Cost, Probe
 from keel.stages.workspace import Workspace
 from keel.training.learner import Learner, StepReport
-from stages.small import language_model, own_data, own_words, recipe
+from stages.small import language_model, own_data, recipe
 
 
 @pytest.fixture
@@ -43,17 +42,17 @@ def test_hops_by_hand(own: Recipe, tmp_path: Path) -> None:
     batch = 4 * (prompt + 2 * answer)  # 8 answers, 2 to each prompt
     assert kinds == {
         "policy samples": ("sample", 2, batch),
-        "reward model reads": ("read scalar", 2, batch),
-        "policy reads": ("read language", 2, batch),
-        "reference reads": ("read language", 2, batch),
-        "critic reads": ("read scalar", 2, batch),
+        "reward model reads": ("read scores", 2, batch),
+        "policy reads": ("read logprobs", 2, batch),
+        "reference reads": ("read logprobs", 2, batch),
+        "critic reads": ("read values", 2, batch),
         "policy learns": ("learn policy", 2, batch),
-        "critic learns": ("learn scalar", 2, batch),
+        "critic learns": ("learn values", 2, batch),
     }
     sft, held_out, reward, _ = (hop for hop in hops_of(space_of(own, tmp_path)).hops if hop.stage in ("sft", "reward"))
-    assert (sft.kind, sft.times, sft.tokens) == ("learn language", 9 / 6, 6 * (prompt + answer))
-    assert (held_out.kind, held_out.times, held_out.tokens) == ("read language", 2, 3 * (prompt + answer))
-    assert (reward.kind, reward.times, reward.tokens) == ("learn scalar", 9 / 6, 6 * (prompt + 4 + 3))
+    assert (sft.kind, sft.times, sft.tokens) == ("learn logprobs", 9 / 6, 6 * (prompt + answer))
+    assert (held_out.kind, held_out.times, held_out.tokens) == ("read logprobs", 2, 3 * (prompt + answer))
+    assert (reward.kind, reward.times, reward.tokens) == ("learn scores", 9 / 6, 6 * (prompt + 4 + 3))
 
 
 def test_answers_are_cut_at_max_tokens_and_as_long_without_demonstrations(own: Recipe, tmp_path: Path) -> None:
@@ -92,17 +91,16 @@ def test_optimizer_steps_are_those_of_the_run(
     assert sum(hop.times + (0.5 if hop.stage != "ppo" else 0) for hop in planned) == steps
 
 
-def test_cost_is_linear_in_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "_Models", Linear)
+def test_cost_is_linear_in_the_layers() -> None:
     for layers in (1, 2, 3, 4, 9):
-        probe = Probe(config(layers), own_words(), None, torch.float32, torch.device("cpu"))
-        assert probe.cost(Hop("sft", "", "learn language", (), 1.0), 100) == Cost(2.0 + 3 * layers, 10.0 * layers)
+        probe = Probe(config(layers), Linear)
+        assert probe.cost(Hop("sft", "", "learn logprobs", (), 1.0), 100) == Cost(2.0 + 3 * layers, 10.0 * layers)
 
 
 class Linear:
     """Costs 2 and 3 seconds a layer, and keeps 10 bytes in each."""
 
-    def __init__(self, given: LlamaConfig, *others: object) -> None:
+    def __init__(self, given: PreTrainedConfig) -> None:
         self.layers = given.num_hidden_layers
 
     def cost(self, *others: object) -> Cost:

@@ -48,6 +48,11 @@ class Tree:
     trunk: tuple[int, ...]
     branches: tuple[Branch, ...]
 
+    @property
+    def size(self) -> int:
+        """Tokens, the trunk once."""
+        return len(self.trunk) + sum(len(branch.tokens) for branch in self.branches)
+
 
 @dataclass(frozen=True)
 class Block:
@@ -236,12 +241,11 @@ def plan(trees: Sequence[Tree], budget: int) -> list[list[int]]:
     batches: list[list[int]] = []
     room = 0
     for index, tree in enumerate(trees):
-        size = len(tree.trunk) + sum(len(branch.tokens) for branch in tree.branches)
-        if not batches or size > room:
+        if not batches or tree.size > room:
             batches.append([])
             room = budget
         batches[-1].append(index)
-        room -= size
+        room -= tree.size
     return batches
 
 

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 T = TypeVar("T")
+CHUNK = 1024
+"""Rows whose logits are held at once."""
 
 
 class TokenLogprobs(NamedTuple):
@@ -23,7 +25,7 @@ def token_logprobs(
     head: Callable[[Tensor], Tensor],
     labels: Int[Tensor, " M"],
     temperature: float = 1.0,
-    chunk: int = 1024,
+    chunk: int = CHUNK,
 ) -> Float[Tensor, " M"]:
     """Log-probability of each label.
 
@@ -47,7 +49,7 @@ def token_logprobs_and_entropy(
     head: Callable[[Tensor], Tensor],
     labels: Int[Tensor, " M"],
     temperature: float = 1.0,
-    chunk: int = 1024,
+    chunk: int = CHUNK,
 ) -> TokenLogprobs:
     """Log-probability of each label as `token_logprobs` gives it, and the entropy of what it was drawn from.
 

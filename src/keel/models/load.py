@@ -106,7 +106,12 @@ def load_reward_model(path: str | Path, dtype: torch.dtype, device: torch.device
 
 def context_length(path: str | Path) -> int | None:
     """How many tokens the model in a folder can read, from its config; None where it names no limit."""
-    return context_of(_config(_folder(path)))
+    return context_of(configuration(path))
+
+
+def configuration(path: str | Path) -> PreTrainedConfig:
+    """The configuration of a model in a folder or on the hub. Raises UserError where there is none to be read."""
+    return _config(_folder(path))
 
 
 def context_of(config: PreTrainedConfig) -> int | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 from keel.config.recipe import Supervised
 from keel.data.chat import Chat, fitting
@@ -25,8 +25,16 @@ from keel.training.comparisons import comparisons, together
 from keel.training.order import count_steps, split
 from keel.types import Preference, Ranking
 
-Kind = Literal["sample", "read language", "read scalar", "learn language", "learn policy", "learn scalar"]
-T = TypeVar("T")
+Kind = Literal[
+    "sample",
+    "read logprobs",
+    "read values",
+    "read scores",
+    "learn logprobs",
+    "learn policy",
+    "learn values",
+    "learn scores",
+]
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class Hop:
     @property
     def tokens(self) -> int:
         """Of one batch, a prompt once for all its answers."""
-        return sum(size(tree) for tree in self.trees)
+        return sum(tree.size for tree in self.trees)
 
 
 @dataclass(frozen=True)
@@ -83,18 +91,13 @@ def hops_of(space: Workspace) -> Run:
     return Run(tuple(found), assumed)
 
 
-def size(tree: Tree) -> int:
-    """Tokens of a tree, its trunk once."""
-    return len(tree.trunk) + sum(len(branch.tokens) for branch in tree.branches)
-
-
 def _sft(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
     settings = space.recipe.sft
     trees = [tree for _, tree in fitting(lambda row: chat.demonstration(row.messages), demonstrations(space))]
     training, held_out = split(trees, settings.held_out, space.recipe.seed, lambda tree: tree.trunk)
-    yield Hop("sft", "model learns", "learn language", *_steps(training, settings))
+    yield Hop("sft", "model learns", "learn logprobs", *_steps(training, settings))
     if held_out:
-        yield Hop("sft", "held-out loss", "read language", tuple(held_out), 2.0)
+        yield Hop("sft", "held-out loss", "read logprobs", tuple(held_out), 2.0)
 
 
 def _preferences(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
@@ -113,9 +116,9 @@ def _reward(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
     else:
         trees = _compared(space, chat, answers)[: settings.limit]
     training, held_out = split(trees, settings.held_out, recipe.seed, lambda tree: tree.trunk)
-    yield Hop("reward", "model learns", "learn scalar", *_steps(training, settings))
+    yield Hop("reward", "model learns", "learn scores", *_steps(training, settings))
     if held_out:
-        yield Hop("reward", "held-out pairs", "read scalar", tuple(held_out), 2.0)
+        yield Hop("reward", "held-out pairs", "read scores", tuple(held_out), 2.0)
 
 
 def _ppo(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
@@ -129,18 +132,18 @@ def _ppo(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
     if learned and settings.reward_normalisation != "none":
         calibration = _spread(trees, CALIBRATION // each)
         yield Hop("ppo", "reward's scale: sampling", "sample", calibration, 1.0)
-        yield Hop("ppo", "reward's scale: reading", "read scalar", calibration, 1.0)
+        yield Hop("ppo", "reward's scale: reading", "read scores", calibration, 1.0)
     updates, warmup = float(settings.updates), min(settings.critic.warmup_updates, settings.updates)
     yield Hop("ppo", "policy samples", "sample", trees, updates)
     if learned:
-        yield Hop("ppo", "reward model reads", "read scalar", trees, updates)
-    yield Hop("ppo", "policy reads", "read language", trees, updates)
-    yield Hop("ppo", "reference reads", "read language", trees, updates)
-    yield Hop("ppo", "critic reads", "read scalar", trees, updates)
+        yield Hop("ppo", "reward model reads", "read scores", trees, updates)
+    yield Hop("ppo", "policy reads", "read logprobs", trees, updates)
+    yield Hop("ppo", "reference reads", "read logprobs", trees, updates)
+    yield Hop("ppo", "critic reads", "read values", trees, updates)
     part = _spread(trees, -(-len(trees) // settings.minibatches))
     steps = settings.epochs * settings.minibatches
     yield Hop("ppo", "policy learns", "learn policy", part, steps * (updates - warmup))
-    yield Hop("ppo", "critic learns", "learn scalar", part, steps * updates)
+    yield Hop("ppo", "critic learns", "learn values", part, steps * updates)
 
 
 def _evaluation(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
@@ -151,8 +154,8 @@ def _evaluation(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop
     for hop in _sampled("evaluation", "base, SFT and PPO answer", trees):
         yield Hop(hop.stage, hop.name, hop.kind, hop.trees, 3 * hop.times)
     if "reward" in space.stages or space.model("reward").is_dir():
-        yield Hop("evaluation", "reward model reads", "read scalar", tuple(trees), 3.0)
-    yield Hop("evaluation", "KL: policy and SFT model read", "read language", tuple(trees), 2.0)
+        yield Hop("evaluation", "reward model reads", "read scores", tuple(trees), 3.0)
+    yield Hop("evaluation", "KL: policy and SFT model read", "read logprobs", tuple(trees), 2.0)
 
 
 def _judged(space: Workspace) -> Sequence[Preference | Ranking]:
@@ -186,7 +189,7 @@ def _steps(trees: Sequence[Tree], settings: Supervised) -> tuple[tuple[Tree, ...
 
 def _spread(items: Sequence[Tree], count: int) -> tuple[Tree, ...]:
     """So many of them, or all, from the shortest to the longest at even distances, so that they weigh what all do."""
-    ordered = sorted(items, key=size)
+    ordered = sorted(items, key=lambda tree: tree.size)
     count = min(count, len(ordered))
     chosen = [ordered[int((place + 0.5) * len(ordered) / count)] for place in range(count)]
     random.Random(0).shuffle(chosen)

@@ -16,16 +16,14 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from keel.data.forest import Tree
+from keel.maths.logprobs import CHUNK
 from keel.models.adapters import Lora
 from keel.models.backbone import stack_of
 from keel.planning.hops import Hop
+from keel.rollout.local import BATCH
 from keel.rollout.memory import STEP
 from keel.stages.workspace import StageName, Workspace
 
-CHUNK = 1024
-"""Rows whose logits are held at once (`keel.maths.logprobs`)."""
-AT_ONCE = 256
-"""Rows that the sampler decodes at once (`keel.rollout.local`)."""
 PREPARED = 200 * 2**20
 """What oneDNN keeps ready for products in bfloat16, by measurement of runs (docs/adr/0008)."""
 _LOGITS = 3
@@ -139,7 +137,7 @@ def _adapted(role: str, weights: int, adapters: int) -> list[Part]:
 
 
 def _logits(hop: Hop, model: Model) -> list[Part]:
-    if hop.kind == "learn scalar":
+    if hop.kind in ("learn values", "learn scores"):
         return []
     rows = min(CHUNK, sum(sum(branch.mask) for tree in hop.trees for branch in tree.branches))
     return [Part(hop.name, "logits", _LOGITS * rows * model.vocabulary * 4)]
@@ -158,7 +156,7 @@ def _columns(trees: Sequence[Tree]) -> int:
     """Of the largest batch: those of its prompts, once, and of all rows while the longest answer is written."""
     rows, answered = 0, list[Tree]()
     for tree in sorted(trees, key=lambda tree: len(tree.trunk)):
-        if answered and rows + len(tree.branches) > AT_ONCE:
+        if answered and rows + len(tree.branches) > BATCH:
             break
         answered.append(tree)
         rows += len(tree.branches)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+from keel.display import duration
 from keel.models.adapters import Lora
+from keel.models.load import configuration
 from keel.planning.hops import Hop, hops_of
 from keel.planning.memory import Model, Part, parts_of
-from keel.planning.probe import Probe, config_of
+from keel.planning.probe import Models, Probe
 from keel.stages.cast import adapter_of
 from keel.stages.workspace import StageName, Workspace, peak_mb
 from keel.summary import STAGES
@@ -83,19 +86,19 @@ class Plan:
     def __str__(self) -> str:
         lines: list[str] = []
         for place, stage in enumerate(self.stages):
-            said = f"{STAGES[stage.name]}: {_clock(stage.seconds)}, {self.peak_mb(place):,.0f} MiB"
+            said = f"{STAGES[stage.name]}: {duration(stage.seconds)}, {self.peak_mb(place):,.0f} MiB"
             if stage.name in self.measured:
                 seconds, peak = self.measured[stage.name]
-                said += f"   (measured: {_clock(seconds)}, {peak:,.0f} MiB)"
+                said += f"   (measured: {duration(seconds)}, {peak:,.0f} MiB)"
             lines += [said, ""]
             lines += [
-                f"  {one.hop.name:36}{_clock(one.seconds):>12}   {one.hop.times:,.0f} × {one.hop.tokens:,} tokens"
+                f"  {one.hop.name:36}{duration(one.seconds):>12}   {one.hop.times:,.0f} × {one.hop.tokens:,} tokens"
                 for one in stage.hops
             ]
             lines += [f"  {f'{part.role}: {part.what}':46}{part.size / 2**20:>10,.0f} MiB" for part in stage.parts]
             lines += [f"  {'process without models':46}{self.process:>10,.0f} MiB", ""]
         total = sum(stage.seconds for stage in self.stages)
-        lines.append(f"In all {_clock(total)}, at most {self.peak_mb(len(self.stages) - 1):,.0f} MiB.")
+        lines.append(f"In all {duration(total)}, at most {self.peak_mb(len(self.stages) - 1):,.0f} MiB.")
         lines.append(f"Answers are counted {self.assumed}.")
         return "\n".join(lines)
 
@@ -106,10 +109,11 @@ def plan_of(space: Workspace, against: Path | None) -> Plan:
     recipe = space.recipe
     run = hops_of(space)
     start = space.base if "sft" in space.stages else space.supervised
-    config = config_of(str(start))
+    config = configuration(start)
     lora = adapter_of(recipe.model)
     tuned: Lora | None = lora if recipe.model.tuning == "lora" else None
-    probe = Probe(config, space.chat(start).tokenizer, tuned, space.dtype, space.device)
+    made = partial(Models, tokenizer=space.chat(start).tokenizer, lora=tuned, products=space.dtype, device=space.device)
+    probe = Probe(config, made)
     model = Model.of(config, lora)
     stages: list[Stage] = []
     for name in get_args(StageName):
@@ -134,11 +138,3 @@ def _measured(directory: Path | None, stages: Sequence[Stage]) -> dict[StageName
             facts = json.loads(path.read_text(encoding="utf-8"))
             found[stage.name] = float(facts["seconds"]), float(facts["peak_mb"])
     return found
-
-
-def _clock(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

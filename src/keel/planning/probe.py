@@ -14,17 +14,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from keel.config import Optimizer
 from keel.data.forest import Branch, Tree, plan
 from keel.models.adapters import Lora
 from keel.models.heads import ScalarHead
 from keel.models.roles import LanguageRole, ScalarRole, language_role, scalar_role
-from keel.planning.hops import Hop, Kind, size
+from keel.planning.hops import Hop, Kind
 from keel.rollout.generator import Request, Sampling
 from keel.rollout.local import LocalGenerator
 from keel.training.batches import micro_batches
@@ -46,28 +47,25 @@ class Cost:
     kept: float
 
 
-class Probe:
-    """The models of a run, shortened. `lora` and `products` are as in the run."""
+class Measurable(Protocol):
+    """Whatever tells what a batch costs."""
 
-    def __init__(
-        self,
-        config: PreTrainedConfig,
-        tokenizer: PreTrainedTokenizerBase,
-        lora: Lora | None,
-        products: torch.dtype,
-        device: torch.device,
-    ) -> None:
+    def cost(self, kind: Kind, trees: Sequence[Tree], budget: int) -> Cost: ...
+
+
+class Probe:
+    """The models of a run, shortened; `models` makes them from a configuration (`Models`)."""
+
+    def __init__(self, config: PreTrainedConfig, models: Callable[[PreTrainedConfig], Measurable]) -> None:
         self._layers: int = config.get_text_config().num_hidden_layers
         self._vocabulary: int = config.get_text_config().vocab_size
         lengths = [self._layers] if self._layers <= LONG else [SHORT, LONG]
-        self._models = {
-            count: _Models(_shortened(config, count), tokenizer, lora, products, device) for count in lengths
-        }
+        self._models = [models(_shortened(config, count)) for count in lengths]
 
     def cost(self, hop: Hop, budget: int) -> Cost:
         """Of one of the hop's batches."""
         trees = self._random(hop.trees)
-        found = [models.cost(hop.kind, trees, budget) for models in self._models.values()]
+        found = [models.cost(hop.kind, trees, budget) for models in self._models]
         if len(found) == 1:
             return found[0]
         short, long = found
@@ -89,8 +87,8 @@ class Probe:
         ]
 
 
-class _Models:
-    """One shortened model in each part that it may play."""
+class Models:
+    """One model in each part that it may play; `lora` and `products` are as in the run."""
 
     def __init__(
         self,
@@ -107,9 +105,11 @@ class _Models:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             width = config.get_text_config().hidden_size
-            self.language: LanguageRole = language_role(made(), lora, 0, products)
-            self.scalar: ScalarRole = scalar_role(made(), ScalarHead.zero(width), lora, 0, products)
-        self._generator = LocalGenerator(self.language.select(), tokenizer, eos_ids=(), products=products)
+            models = made(), made()
+        self.language: LanguageRole = language_role(models[0], lora, 0, products)
+        self.scalar: ScalarRole = scalar_role(models[1], ScalarHead.zero(width), lora, 0, products)
+        self._weights = {one.untyped_storage().data_ptr() for model in models for one in model.parameters()}
+        self._generator = LocalGenerator(models[0], tokenizer, eos_ids=(), products=products)
         self._learners = {role: Learner(role.parameters(), Optimizer(), 1000) for role in (self.language, self.scalar)}
 
     def cost(self, kind: Kind, trees: Sequence[Tree], budget: int) -> Cost:
@@ -117,7 +117,7 @@ class _Models:
         if kind == "sample":
             return Cost(_seconds(partial(self._sample, trees)), 0.0)
         some = _passes(trees, budget)
-        share = sum(map(size, some)) / sum(map(size, trees))
+        share = sum(tree.size for tree in some) / sum(tree.size for tree in trees)
         if kind.startswith("read"):
             return Cost(_seconds(partial(self._read, kind, some, budget)) / share, 0.0)
         kept = self._kept(kind, some, budget)
@@ -138,13 +138,15 @@ class _Models:
                 pass
 
     def _learn(self, kind: Kind, trees: Sequence[Tree], budget: int) -> None:
-        role = self.scalar if kind == "learn scalar" else self.language
+        role = self.scalar if kind in ("learn values", "learn scores") else self.language
         self._learners[role].step(self._shares(kind, trees, budget))
 
     def _shares(self, kind: Kind, trees: Sequence[Tree], budget: int) -> Iterator[Tensor]:
         for micro in micro_batches(trees, budget, self.language.layout, self.language.device):
-            if kind.endswith("scalar"):
+            if kind.endswith("values"):
                 yield self.scalar.values(micro.forest).square().mean()
+            elif kind.endswith("scores"):
+                yield self.scalar.scores(micro.forest).square().mean()
             elif kind == "learn policy":
                 yield self.language.read(micro.forest, 1.0).logprobs.mean()
             else:
@@ -152,19 +154,17 @@ class _Models:
 
     def _kept(self, kind: Kind, trees: Sequence[Tree], budget: int) -> float:
         """Bytes that autograd keeps of the largest pass, weights not counted."""
-        role = self.scalar if kind == "learn scalar" else self.language
-        own = {one.untyped_storage().data_ptr() for one in role.parameters()}
         found: dict[int, int] = {}
-        alive = []
+        alive = []  # a storage that is freed may give its address to another
 
         def note(kept: Tensor) -> Tensor:
             storage = kept.untyped_storage()
-            if storage.data_ptr() not in own:
+            if storage.data_ptr() not in self._weights:
                 found[storage.data_ptr()] = storage.nbytes()
             alive.append(kept)
             return kept
 
-        largest = max(plan(trees, budget), key=lambda places: sum(size(trees[place]) for place in places))
+        largest = max(plan(trees, budget), key=lambda places: sum(trees[place].size for place in places))
         with torch.autograd.graph.saved_tensors_hooks(note, lambda kept: kept):
             next(self._shares(kind, [trees[place] for place in largest], budget))
         return float(sum(found.values()))
@@ -195,8 +195,3 @@ def _seconds(work: Callable[[], None]) -> float:
         work()
         found.append(time.perf_counter() - before)
     return median(found)
-
-
-def config_of(path: str) -> PreTrainedConfig:
-    """A model's configuration."""
-    return AutoConfig.from_pretrained(path)

@@ -22,6 +22,9 @@ from keel.rollout.sampling import next_tokens, uniforms
 from keel.rollout.stops import StopStrings
 from keel.rollout.written import Written
 
+BATCH = 256
+"""Rows that are decoded at once."""
+
 
 class LocalGenerator:
     """Samples completions with a key/value cache, in batches.
@@ -47,7 +50,7 @@ class LocalGenerator:
         model: nn.Module,
         tokenizer: PreTrainedTokenizerBase,
         eos_ids: Collection[int] | None = None,
-        batch: int = 256,
+        batch: int = BATCH,
         compact_at: float = 0.25,
         products: torch.dtype = torch.float32,
     ) -> None:

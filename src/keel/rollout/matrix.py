@@ -57,11 +57,9 @@ class Matrix:
 
 def _packs(weight: Tensor) -> bool:
     """Whether oneDNN multiplies by this matrix, and torch shows how to lay it out once."""
-    formats = {torch.float32: True, torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported()}
-    return (
-        weight.device.type == "cpu"
-        and platform.machine() in ("x86_64", "AMD64")
-        and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and formats.get(weight.dtype, False)
-    )
+    if weight.device.type != "cpu" or platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
+    if weight.dtype == torch.bfloat16:
+        return there and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return there and weight.dtype == torch.float32

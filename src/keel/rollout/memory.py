@@ -50,7 +50,7 @@ class Memory:
             self._own = [(keys[:, :, :0], values[:, :, :0]) for keys, values in self._shared]
             self._bias, self._filled = self._bias[:, :, :, :0], 0
             self._seats = _Seats(torch.arange(count, device=rows.device), count)
-        self._each(self._own, lambda columns: columns[rows])
+        _each(self._own, lambda columns: columns[rows])
         self._bias = self._bias[rows]
         if self._seats is not None:
             self._sit(self._seats.entry[rows])
@@ -59,7 +59,7 @@ class Memory:
         """Open the column of the next token, for all layers."""
         self._opened = True
         if self._filled == self._bias.shape[-1]:
-            self._each(self._own, lambda columns: _longer(columns, 0.0))
+            _each(self._own, lambda columns: _longer(columns, 0.0))
             self._bias = _longer(self._bias.transpose(2, 3), -torch.inf).transpose(2, 3).contiguous()
         self._bias[:, :, :, self._filled] = 0
         self._filled += 1
@@ -90,11 +90,6 @@ class Memory:
         share, rest = torch.split(weights, [before.shape[-1], scores.shape[-1]], dim=-1)
         return seats.back(_mixed(seats.seated(share), shared_values), query.shape[2]) + _mixed(rest, values)
 
-    def _each(self, layers: list[tuple[Tensor, Tensor]], change: Callable[[Tensor], Tensor]) -> None:
-        """Change keys and values layer by layer, so that the old and the new ones are never all there at once."""
-        for number, (keys, values) in enumerate(layers):
-            layers[number] = change(keys), change(values)
-
     def _sit(self, owner: Int[Tensor, " b"]) -> None:
         """Seat the rows at their prompts; prompts that nobody continues go, and so does sharing where no two share."""
         kept, entry = torch.unique(owner, return_inverse=True)
@@ -109,7 +104,7 @@ class Memory:
         self._seats = _Seats(entry, len(kept))
         entries = kept[self._seats.entries]
         if not torch.equal(entries, torch.arange(len(self._shared_bias), device=entries.device)):
-            self._each(self._shared, lambda columns: columns[entries])
+            _each(self._shared, lambda columns: columns[entries])
             self._shared_bias = self._shared_bias[entries]
 
 
@@ -149,6 +144,12 @@ class _Seats:
         rows = seated.view(prompts, groups, self._shape[1], queries, width).transpose(1, 2)
         rows = rows.reshape(-1, groups, queries, width)
         return rows if self._seat is None else rows.index_select(0, self._seat)
+
+
+def _each(layers: list[tuple[Tensor, Tensor]], change: Callable[[Tensor], Tensor]) -> None:
+    """Change keys and values layer by layer, so that the old and the new ones are never all there at once."""
+    for number, (keys, values) in enumerate(layers):
+        layers[number] = change(keys), change(values)
 
 
 def _scores(

@@ -96,7 +96,7 @@ class LearnedReward:
     role: ScalarRole
     read: Reader = as_sampled
     normalisation: Normalisation = Normalisation()
-    budget: int = 8192
+    budget: int = 2048
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Scored]:
         """Raises UserError where the model gives something that is no number."""

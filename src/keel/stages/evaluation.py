@@ -10,7 +10,7 @@ from typing import Any
 from keel.data.formats import Rows
 from keel.diagnostics.winrate import win_rate
 from keel.errors import UserError
-from keel.rollout.score import LearnedReward, as_sampled
+from keel.rollout.score import LearnedReward
 from keel.stages.answers import Asked, answerable, answers
 from keel.stages.cast import frozen_language, frozen_reward
 from keel.stages.seen import seen
@@ -86,8 +86,8 @@ def gold(space: Workspace, rollouts: Sequence[Rollout]) -> list[float]:
 
 def rewards(space: Workspace, rollouts: Sequence[Rollout]) -> list[float]:
     """The learned reward of each answer, as the model gives it."""
-    role = frozen_reward(space, space.model("reward"))
-    return [one.reward for one in LearnedReward(role, as_sampled).score(rollouts)]
+    scorer = LearnedReward(frozen_reward(space, space.model("reward")), budget=space.recipe.ppo.micro_tokens)
+    return [one.reward for one in scorer.score(rollouts)]
 
 
 def sequence_kl(space: Workspace, rollouts: Sequence[Rollout]) -> float:
