@@ -184,7 +184,7 @@ def _seconds(work: Callable[[], object]) -> float:
     return median(found)
 
 
-_W, _H, _LEFT, _TOP, _GAP = 330, 220, 56, 40, 84
+_W, _H, _LEFT, _TOP, _GAP = 330, 220, 56, 56, 84
 _STYLE = """
   .ink { fill: #1c2733; font: 12px system-ui, sans-serif } .faint { fill: #5b6b7a; font: 11px system-ui, sans-serif }
   .grid { stroke: #d5dde4; stroke-width: 1 } .line { fill: none; stroke-width: 2; stroke-dasharray: 5 4 }
@@ -202,7 +202,7 @@ def picture(found: Mapping[str, Mapping[str, Sequence[Point]]]) -> str:
     columns = 2
     rows = -(-len(found) // columns)
     width = columns * (_W + _LEFT + 30) + 10
-    height = rows * (_H + _GAP) + 50
+    height = rows * (_H + _GAP) + 60
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">',
         f"<title>Tokens per second against {', '.join(found)}; dashed lines are arithmetic alone</title>",

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from keel.maths.logprobs import token_logprobs_and_entropy
+from keel.maths.logprobs import rows_at_once, token_logprobs, token_logprobs_and_entropy
 
 M, D, V = 23, 5, 11
 
@@ -57,6 +57,27 @@ def test_any_chunk_gives_the_dense_values_and_gradients(chunk: int, temperature:
     np.testing.assert_allclose(hidden.grad, slope @ w, atol=1e-12)
     np.testing.assert_allclose(weight.grad, slope.T @ h, atol=1e-12)
     np.testing.assert_allclose(bias.grad, slope.sum(0), atol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0])
+@pytest.mark.parametrize("chunk", [1, 7, 23])
+def test_without_the_entropy_the_same_numbers_and_gradients(chunk: int, temperature: float) -> None:
+    hidden, weight, bias, labels, upstream = problem()
+    rows: list[int] = []
+
+    def head(h: Tensor) -> Tensor:
+        rows.append(len(h))
+        return h @ weight.T + bias
+
+    alone = token_logprobs(hidden, head, labels, temperature, chunk)
+    read = len(rows)
+    ours = torch.autograd.grad((alone * upstream).sum(), (hidden, weight, bias))
+    assert sum(rows[:read]) == sum(rows[read:]) == M  # and computed once more, chunk by chunk
+    assert max(rows) <= chunk
+    both = token_logprobs_and_entropy(hidden, head, labels, temperature, chunk)
+    theirs = torch.autograd.grad((both.logprobs * upstream).sum(), (hidden, weight, bias))
+    for mine, other in zip((alone, *ours), (both.logprobs, *theirs), strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-14)
 
 
 def test_gradients_by_finite_differences() -> None:
@@ -172,6 +193,11 @@ def test_no_tokens_at_all() -> None:
 def test_temperature_must_be_positive(temperature: float) -> None:
     with pytest.raises(ValueError, match="temperature must be above 0"):
         token_logprobs_and_entropy(torch.zeros(1, 2), lambda h: h, torch.tensor([0]), temperature)
+
+
+@pytest.mark.parametrize(("vocabulary", "rows"), [(50, 1024), (2**15, 1024), (2**17, 256), (150_000, 223), (2**26, 1)])
+def test_a_chunk_has_fewer_rows_where_the_vocabulary_is_large(vocabulary: int, rows: int) -> None:
+    assert rows_at_once(vocabulary) == rows
 
 
 def test_chunk_must_hold_a_row() -> None:

@@ -10,7 +10,13 @@ from torch.utils.checkpoint import checkpoint
 
 T = TypeVar("T")
 CHUNK = 1024
-"""Rows whose logits are held at once."""
+"""Rows whose logits are held at once, where the vocabulary is small."""
+_NUMBERS = 1 << 25
+
+
+def rows_at_once(vocabulary: int) -> int:
+    """How many rows make a chunk: at most `CHUNK`, and at most 2²⁵ logits (128 MiB in float32) where there are more."""
+    return max(1, min(CHUNK, _NUMBERS // vocabulary))
 
 
 class TokenLogprobs(NamedTuple):
@@ -81,18 +87,22 @@ def _in_chunks(
 
 
 def _picked(hidden: Tensor, head: Callable[[Tensor], Tensor], labels: Tensor, temperature: float) -> Tensor:
-    return _log_softmax(hidden, head, temperature).gather(-1, labels[:, None]).squeeze(-1)
+    return _of_labels(_log_softmax(hidden, head, temperature), labels)
 
 
 def _picked_and_entropy(
     hidden: Tensor, head: Callable[[Tensor], Tensor], labels: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
     logs = _log_softmax(hidden, head, temperature)
-    logprobs = logs.gather(-1, labels[:, None]).squeeze(-1)
+    logprobs = _of_labels(logs, labels)
     # Last, so that the recomputation in the backward pass stops before it.
     logs = logs.detach()
     entropy = -(logs.exp() * logs.clamp(min=torch.finfo(logs.dtype).min)).sum(-1)  # 0·log 0 is 0
     return logprobs, entropy
+
+
+def _of_labels(logs: Tensor, labels: Tensor) -> Tensor:
+    return logs.gather(-1, labels[:, None]).squeeze(-1)
 
 
 def _log_softmax(hidden: Tensor, head: Callable[[Tensor], Tensor], temperature: float) -> Tensor:
