@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from keel.maths.logprobs import rows_at_once, token_logprobs, token_logprobs_and_entropy
+from keel.maths.logprobs import Hold, token_logprobs, token_logprobs_and_entropy
 
 M, D, V = 23, 5, 11
 
@@ -45,7 +45,7 @@ def test_by_hand() -> None:
 @pytest.mark.parametrize("chunk", [1, 7, 22, 23, 1000])
 def test_any_chunk_gives_the_dense_values_and_gradients(chunk: int, temperature: float) -> None:
     hidden, weight, bias, labels, upstream = problem()
-    out = token_logprobs_and_entropy(hidden, lambda h: h @ weight.T + bias, labels, temperature, chunk)
+    out = token_logprobs_and_entropy(hidden, lambda h: h @ weight.T + bias, labels, temperature, Hold(chunk))
     (out.logprobs * upstream).sum().backward()
 
     h, w, y, g = hidden.detach().numpy(), weight.detach().numpy(), labels.numpy(), upstream.numpy()
@@ -69,12 +69,12 @@ def test_without_the_entropy_the_same_numbers_and_gradients(chunk: int, temperat
         rows.append(len(h))
         return h @ weight.T + bias
 
-    alone = token_logprobs(hidden, head, labels, temperature, chunk)
+    alone = token_logprobs(hidden, head, labels, temperature, Hold(chunk))
     read = len(rows)
     ours = torch.autograd.grad((alone * upstream).sum(), (hidden, weight, bias))
     assert sum(rows[:read]) == sum(rows[read:]) == M  # and computed once more, chunk by chunk
     assert max(rows) <= chunk
-    both = token_logprobs_and_entropy(hidden, head, labels, temperature, chunk)
+    both = token_logprobs_and_entropy(hidden, head, labels, temperature, Hold(chunk))
     theirs = torch.autograd.grad((both.logprobs * upstream).sum(), (hidden, weight, bias))
     for mine, other in zip((alone, *ours), (both.logprobs, *theirs), strict=True):
         torch.testing.assert_close(mine, other, rtol=0, atol=1e-14)
@@ -88,7 +88,9 @@ def test_gradients_by_finite_differences() -> None:
 
     def logprobs(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         labels = torch.tensor([0, 3, 1, 1, 2])
-        return token_logprobs_and_entropy(hidden, lambda h: torch.tanh(h @ weight.T + bias), labels, 0.7, 2).logprobs
+        return token_logprobs_and_entropy(
+            hidden, lambda h: torch.tanh(h @ weight.T + bias), labels, 0.7, Hold(2)
+        ).logprobs
 
     assert torch.autograd.gradcheck(logprobs, (hidden, weight, bias))
 
@@ -108,7 +110,7 @@ def test_head_sees_at_most_one_chunk_forward_and_backward() -> None:
         rows.append(len(h))
         return h @ weight.T + bias
 
-    out = token_logprobs_and_entropy(hidden, head, labels, chunk=10)
+    out = token_logprobs_and_entropy(hidden, head, labels, hold=Hold(10))
     assert rows == [10, 10, 3]
     out.logprobs.sum().backward()
     assert sorted(rows[3:]) == [3, 10, 10]  # computed once more, chunk by chunk
@@ -123,7 +125,7 @@ def test_without_gradient_each_row_is_read_once() -> None:
         return h @ weight.T + bias
 
     with torch.no_grad():
-        out = token_logprobs_and_entropy(hidden, head, labels, chunk=10)
+        out = token_logprobs_and_entropy(hidden, head, labels, hold=Hold(10))
     assert rows == [10, 10, 3]
     assert not out.logprobs.requires_grad
     torch.testing.assert_close(out.logprobs, token_logprobs_and_entropy(hidden, head, labels).logprobs.detach())
@@ -156,7 +158,7 @@ def test_peak_grows_with_the_chunk_and_not_with_the_batch(grad: bool) -> None:
         hidden, weight = torch.randn(m, d, requires_grad=grad), torch.randn(v, d, requires_grad=grad)
         labels = torch.randint(v, (m,))
         with PeakBytes() as bytes_alive:
-            out = token_logprobs_and_entropy(hidden, lambda h: h @ weight.T, labels, 0.7, chunk)
+            out = token_logprobs_and_entropy(hidden, lambda h: h @ weight.T, labels, 0.7, Hold(chunk))
             if grad:
                 out.logprobs.sum().backward()
         return bytes_alive.peak / whole
@@ -197,9 +199,58 @@ def test_temperature_must_be_positive(temperature: float) -> None:
 
 @pytest.mark.parametrize(("vocabulary", "rows"), [(50, 1024), (2**15, 1024), (2**17, 256), (150_000, 223), (2**26, 1)])
 def test_a_chunk_has_fewer_rows_where_the_vocabulary_is_large(vocabulary: int, rows: int) -> None:
-    assert rows_at_once(vocabulary) == rows
+    assert Hold.of(vocabulary, torch.bfloat16).rows == rows
+
+
+@pytest.mark.parametrize(("vocabulary", "kept"), [(4096, 4096), (2**17, 128), (2**25, 0)])
+def test_what_is_kept_is_bounded(vocabulary: int, kept: int) -> None:
+    assert Hold.of(vocabulary, torch.bfloat16) == Hold(Hold.of(vocabulary, torch.float32).rows, kept, torch.bfloat16)
+
+
+@pytest.mark.parametrize("kept", [0, M - 1, M, M + 1])
+def test_a_call_of_few_rows_keeps_its_softmax_and_gives_the_same(kept: int) -> None:
+    hidden, weight, bias, labels, upstream = problem()
+    rows: list[int] = []
+
+    def head(h: Tensor) -> Tensor:
+        rows.append(len(h))
+        return h @ weight.T + bias
+
+    found = []
+    for hold in (Hold(7), Hold(7, kept)):
+        rows.clear()
+        out = token_logprobs(hidden, head, labels, 0.7, hold)
+        found.append([out, *torch.autograd.grad((out * upstream).sum(), (hidden, weight, bias))])
+    assert sum(rows) == (M if kept >= M else 2 * M)
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-14)
+
+
+def test_what_is_kept_is_as_narrow_as_asked_and_never_feeds_a_log_prob() -> None:
+    hidden, weight, bias, labels, upstream = problem(torch.float32)
+    kept: list[Tensor] = []
+    hold = Hold(M, M, torch.bfloat16)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        out = token_logprobs(hidden, lambda h: h @ weight.T + bias, labels, 0.7, hold)
+    assert [x.dtype for x in kept if x.shape == (M, V)] == [torch.bfloat16]
+    assert out.dtype == torch.float32
+    assert torch.equal(out, token_logprobs(hidden, lambda h: h @ weight.T + bias, labels, 0.7, Hold(M)))
+    (ours,) = torch.autograd.grad((out * upstream).sum(), hidden)
+    (exact,) = torch.autograd.grad(
+        (token_logprobs(hidden, lambda h: h @ weight.T + bias, labels, 0.7) * upstream).sum(), hidden
+    )
+    assert ours.dtype == torch.float32
+    assert 0 < (ours - exact).norm() < 2**-8 * exact.norm()
+
+
+def test_the_slope_of_a_label_that_is_nearly_certain_survives_rounding() -> None:
+    # odds of 1 : 2¹⁴: π − 1 = −1/(1 + 2¹⁴), while bfloat16 has nothing between 1 − 2⁻⁸ and 1
+    logits = torch.tensor([[math.log(2**14), 0.0]], requires_grad=True)
+    token_logprobs(logits, lambda z: z, torch.tensor([0]), hold=Hold(1, 1, torch.bfloat16)).sum().backward()
+    share = 1 / (1 + 2**14)
+    torch.testing.assert_close(logits.grad, torch.tensor([[share, -share]]), rtol=2**-8, atol=0)
 
 
 def test_chunk_must_hold_a_row() -> None:
-    with pytest.raises(ValueError, match="chunk must be at least 1"):
-        token_logprobs_and_entropy(torch.zeros(1, 2), lambda h: h, torch.tensor([0]), chunk=0)
+    with pytest.raises(ValueError, match=r"hold\.rows must be at least 1"):
+        token_logprobs_and_entropy(torch.zeros(1, 2), lambda h: h, torch.tensor([0]), hold=Hold(0))

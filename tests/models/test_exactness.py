@@ -15,7 +15,7 @@ import keel.data.forest
 import keel.models.roles
 from keel.data.forest import Branch, Tree, grow, plan
 from keel.errors import UserError
-from keel.maths.logprobs import token_logprobs
+from keel.maths.logprobs import Hold, token_logprobs
 from keel.models import attention
 from keel.models.decoder import Decoder
 from keel.models.heads import ScalarHead
@@ -30,7 +30,7 @@ def packed(decoder: Decoder, head: Tensor, trees: Sequence[Tree]) -> Numbers:
     forest = grow(trees, decoder.layout)
     hidden = decoder.hidden(forest)
     numbers = hidden @ head
-    logprobs = token_logprobs(hidden[forest.sources], decoder.logits, forest.labels, chunk=7)
+    logprobs = token_logprobs(hidden[forest.sources], decoder.logits, forest.labels, hold=Hold(7))
     return Numbers(logprobs, numbers[forest.sources], numbers[forest.ends])
 
 

@@ -23,7 +23,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from keel.data.forest import Forest, Layout, filled
-from keel.maths.logprobs import TokenLogprobs, rows_at_once, token_logprobs, token_logprobs_and_entropy
+from keel.maths.logprobs import Hold, TokenLogprobs, token_logprobs, token_logprobs_and_entropy
 from keel.models.adapters import Adapters, Lora
 from keel.models.backbone import Backbone
 from keel.models.decoder import Decoder
@@ -65,7 +65,8 @@ class LanguageRole:
 
     def __init__(self, decoder: Decoder, weights: Weights) -> None:
         self._decoder = decoder
-        self._chunk = rows_at_once(decoder.model.config.get_text_config().vocab_size)
+        vocabulary = decoder.model.config.get_text_config().vocab_size
+        self._hold = Hold.of(vocabulary, decoder.backbone.products)
         self._weights = weights
 
     @property
@@ -81,11 +82,11 @@ class LanguageRole:
 
     def logprobs(self, forest: Forest, temperature: float) -> Float[Tensor, " M"]:
         """Log-probability of each masked token at the sampling temperature; nats."""
-        return token_logprobs(*self._read(forest), temperature, self._chunk)[: len(forest.sources)]
+        return token_logprobs(*self._read(forest), temperature, self._hold)[: len(forest.sources)]
 
     def read(self, forest: Forest, temperature: float) -> TokenLogprobs:
         """Log-probability of each masked token, and the entropy there, at the sampling temperature; nats, two [M]."""
-        read = token_logprobs_and_entropy(*self._read(forest), temperature, self._chunk)
+        read = token_logprobs_and_entropy(*self._read(forest), temperature, self._hold)
         return TokenLogprobs(*(part[: len(forest.sources)] for part in read))
 
     def select(self) -> PreTrainedModel:

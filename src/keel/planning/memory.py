@@ -16,7 +16,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from keel.data.forest import Tree
-from keel.maths.logprobs import rows_at_once
+from keel.maths.logprobs import Hold
 from keel.models.adapters import Lora
 from keel.models.backbone import stack_of
 from keel.planning.hops import Hop
@@ -139,7 +139,10 @@ def _adapted(role: str, weights: int, adapters: int) -> list[Part]:
 def _logits(hop: Hop, model: Model) -> list[Part]:
     if hop.kind in ("learn values", "learn scores"):
         return []
-    rows = min(rows_at_once(model.vocabulary), sum(sum(branch.mask) for tree in hop.trees for branch in tree.branches))
+    rows = min(
+        Hold.of(model.vocabulary, torch.float32).rows,
+        sum(sum(branch.mask) for tree in hop.trees for branch in tree.branches),
+    )
     return [Part(hop.name, "logits", _LOGITS * rows * model.vocabulary * 4)]
 
 
