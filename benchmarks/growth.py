@@ -32,7 +32,9 @@ from benchmarks.versus_trl import machine
 from keel.allocator import keep_freed_memory
 from keel.config import Optimizer
 from keel.data.forest import Branch, Tree
+from keel.models.passes import Passes
 from keel.models.roles import language_role
+from keel.prepared import keep_few_products
 from keel.rollout.generator import Request, Sampling
 from keel.rollout.local import LocalGenerator
 from keel.stages.workspace import dtype_of
@@ -108,10 +110,10 @@ class Point:
 
 def train(case: Case) -> float:
     """Tokens per second of optimizer steps on two passes."""
-    role = language_role(_model(case), None, 0, dtype_of("auto", torch.device("cpu")))
+    role = language_role(model_of(case), None, 0, Passes(dtype_of("auto", torch.device("cpu"))))
     learner = Learner(role.parameters(), Optimizer(), 10_000)
     count = max(1, 2 * PASS // case.length)
-    trees = [Tree(text[:1], (Branch(text[1:], (True,) * (case.length - 1)),)) for text in _texts(case, count)]
+    trees = [Tree(text[:1], (Branch(text[1:], (True,) * (case.length - 1)),)) for text in texts_of(case, count)]
 
     def step() -> None:
         learner.step(
@@ -124,8 +126,8 @@ def train(case: Case) -> float:
 def generate(case: Case) -> float:
     """Sampled tokens per second, none of which ends a text."""
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), pad_token="<pad>")
-    sampler = LocalGenerator(_model(case), tokenizer, eos_ids=(), products=dtype_of("auto", torch.device("cpu")))
-    asked = [Request(text, seed, Sampling(NEW)) for seed, text in enumerate(_texts(case, case.rows))]
+    sampler = LocalGenerator(model_of(case), tokenizer, eos_ids=(), products=dtype_of("auto", torch.device("cpu")))
+    asked = [Request(text, seed, Sampling(NEW)) for seed, text in enumerate(texts_of(case, case.rows))]
     return case.rows * NEW / _seconds(lambda: sampler.generate(asked))
 
 
@@ -153,7 +155,7 @@ def measure(axis: Axis) -> dict[str, list[Point]]:
     return found
 
 
-def _model(case: Case) -> LlamaForCausalLM:
+def model_of(case: Case) -> LlamaForCausalLM:
     torch.manual_seed(0)
     return LlamaForCausalLM(
         LlamaConfig(
@@ -168,7 +170,7 @@ def _model(case: Case) -> LlamaForCausalLM:
     )
 
 
-def _texts(case: Case, count: int) -> list[tuple[int, ...]]:
+def texts_of(case: Case, count: int) -> list[tuple[int, ...]]:
     draw = torch.Generator().manual_seed(0)
     return [tuple(row) for row in torch.randint(case.vocabulary, (count, case.length), generator=draw).tolist()]
 
@@ -259,6 +261,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--only", nargs="*", choices=[axis.name for axis in AXES], help="default: all")
     given = parser.parse_args(argv)
     keep_freed_memory()
+    keep_few_products()
     found = {axis.name: measure(axis) for axis in AXES if not given.only or axis.name in given.only}
     given.out.mkdir(parents=True, exist_ok=True)
     numbers = {name: {work: [asdict(p) for p in some] for work, some in works.items()} for name, works in found.items()}

@@ -296,6 +296,11 @@ def test_an_override_that_is_wrong_is_named() -> None:
             "recipe.yaml:3: ppo.reward.0.path must name a function, as in rewards.py:brevity, found nothing (null)",
         ),
         (
+            "ppo:\n  critic:\n    body: policy\n",
+            "recipe.yaml:2: ppo.critic.init: no reward model was trained on the policy's own states; "
+            'critic.body: policy needs init: zero, found "reward" (text)',
+        ),
+        (
             "ppo:\n  batch_size: 5\n  samples_per_prompt: 2\n",
             "recipe.yaml:3: ppo.samples_per_prompt must divide batch_size, found 2 (a whole number)",
         ),

@@ -39,7 +39,9 @@ from keel.models.adapters import Lora
 from keel.models.decoder import Decoder
 from keel.models.heads import ScalarHead
 from keel.models.load import load_language_model, load_reward_model, load_tokenizer
+from keel.models.passes import Passes
 from keel.models.roles import LanguageRole, Roles, Weights, language_role, scalar_role, separate, shared
+from keel.prepared import keep_few_products
 from keel.rollout.generator import Completion, Generator, Request, Sampling
 from keel.rollout.local import LocalGenerator
 from keel.rollout.score import LearnedReward
@@ -75,9 +77,9 @@ class Bench:
     watch: Stopwatch
 
     @property
-    def products(self) -> torch.dtype:
-        """The number format of matrix products that a recipe without `dtype` gets here."""
-        return dtype_of("auto", CPU)
+    def passes(self) -> Passes:
+        """With the number format of matrix products that a recipe without `dtype` gets here."""
+        return Passes(dtype_of("auto", CPU))
 
     def language(self) -> PreTrainedModel:
         """The language model, weights in fp32."""
@@ -96,7 +98,7 @@ class Bench:
         """The sampler; completions never end, or end at random (see `ENDINGS`)."""
         never = self.workload.endings == "none"
         ids = () if never else endings(self.inputs.vocabulary(self.model), ENDINGS)
-        return LocalGenerator(model, self.tokenizer(), eos_ids=ids, products=self.products)
+        return LocalGenerator(model, self.tokenizer(), eos_ids=ids, products=self.passes.products)
 
     def lap(self, tokens: int, shapes: Sequence[Shape]) -> None:
         """A step on these trees is over."""
@@ -133,7 +135,7 @@ class _Laps:
 
 def sft(bench: Bench) -> None:
     """`keel.training.sft.fine_tune`."""
-    role = language_role(bench.language(), None, 0, bench.products)
+    role = language_role(bench.language(), None, 0, bench.passes)
     rows = bench.chunks(bench.inputs.demonstrations())
     trees = [[Tree(row.tokens[:1], (trained(row.tokens[1:]),)) for row in step] for step in rows]
     settings = Sft(batch_size=bench.workload.batch, log_every=1)
@@ -145,7 +147,7 @@ def sft(bench: Bench) -> None:
 
 def reward(bench: Bench) -> None:
     """`keel.training.reward.fit_reward`."""
-    role = scalar_role(*bench.scalar("reward"), None, 0, bench.products)
+    role = scalar_role(*bench.scalar("reward"), None, 0, bench.passes)
     trees, tokens = pair_trees(bench)
     pairs = [[Comparisons(tree, (Pair(0, 1, 1.0, 0.0),)) for tree in step] for step in trees]
     settings = Reward(batch_size=bench.workload.batch, log_every=1)
@@ -157,7 +159,7 @@ def reward(bench: Bench) -> None:
 
 def dpo(bench: Bench) -> None:
     """−log σ(β·h), h = difference of the policy/reference log-ratios of chosen and rejected (2305.18290)."""
-    policy = language_role(bench.language(), None, 0, bench.products)
+    policy = language_role(bench.language(), None, 0, bench.passes)
     reference = frozen(bench)
     trees, tokens = pair_trees(bench)
     learner = Learner(policy.parameters(), Optimizer(), bench.steps)
@@ -195,7 +197,7 @@ def grpo(bench: Bench) -> None:
     L = 1/N·Σ_t [ max(−ρA, −clip(ρ, 1 ± ε)A) + β·k3 ] (2402.03300, with a token mean). The reference is read once per
     batch; the first epoch reads the policy before it moves, so what it reads are the old log-probs, exactly.
     """
-    policy = language_role(bench.language(), None, 0, bench.products)
+    policy = language_role(bench.language(), None, 0, bench.passes)
     reference = frozen(bench)
     generator = RoleGenerator(policy, bench.generator(policy.select()))
     learner = Learner(policy.parameters(), Optimizer(), bench.steps * bench.workload.epochs)
@@ -276,15 +278,15 @@ def cast_of(bench: Bench) -> Roles:
     """The roles as `keel.stages.cast.online_roles` casts them."""
     if bench.workload.layout == "shared":
         adapter = bench.inputs.model(f"{bench.model}-adapter")
-        return shared(bench.language(), Lora(), "reward", adapter, 0, bench.products)
+        return shared(bench.language(), Lora(), "reward", adapter, 0, bench.passes)
     reward, critic = bench.scalar("reward"), bench.scalar("value")
-    return separate(bench.language(), bench.language(), critic, reward, None, 0, bench.products)
+    return separate(bench.language(), bench.language(), critic, reward, None, 0, bench.passes)
 
 
 def frozen(bench: Bench) -> LanguageRole:
     """A reference: it reads and never learns."""
     model = bench.language().requires_grad_(False)
-    return LanguageRole(Decoder(model, bench.products), Weights(model))
+    return LanguageRole(Decoder(model, bench.passes), Weights(model))
 
 
 def sampled(bench: Bench, generator: Generator, prompts: Sequence[tuple[int, ...]], step: int) -> list[Completion]:
@@ -339,7 +341,8 @@ def main(argv: Sequence[str]) -> None:
     workload = find(given.workload)
     warmup = workload.warmup if given.warmup is None else given.warmup
     steps = given.steps or workload.steps
-    tuned = keep_freed_memory()  # as the command line does before its first stage
+    tuned = keep_freed_memory()  # this and the next as the command line does before its first stage
+    keep_few_products()
     laps = run(workload, Inputs(given.inputs), given.model, warmup + steps)
     setting = {
         "dtype": str(dtype_of("auto", CPU)).removeprefix("torch."),

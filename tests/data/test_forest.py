@@ -153,14 +153,25 @@ def test_a_plan_holds_every_tree_once_in_order_within_the_budget(drawn: Plans, b
     sizes = [len(tree.trunk) + sum(len(branch.tokens) for branch in tree.branches) for tree in grown]
     totals = [sum(sizes[place] for place in batch) for batch in batches]
     assert all(total <= budget or len(batch) == 1 for total, batch in zip(totals, batches, strict=True))
-    for total, following in zip(totals, batches[1:], strict=False):
-        assert total + sizes[following[0]] > budget
+    assert len(batches) == fewest(sizes, budget)
+    if any(len(batch) > 1 and total == max(totals) for total, batch in zip(totals, batches, strict=True)):
+        assert fewest(sizes, max(totals) - 1) > len(batches)
+
+
+def fewest(sizes: list[int], budget: int) -> int:
+    """The least number of neighbouring groups of which none exceeds the budget unless it is one tree; by trying all."""
+    best = [0]
+    for end in range(1, len(sizes) + 1):
+        starts = [start for start in range(end) if end - start == 1 or sum(sizes[start:end]) <= budget]
+        best.append(1 + min(best[start] for start in starts))
+    return best[-1]
 
 
 def test_plan_by_hand() -> None:
     sizes = [4, 4, 9, 1, 1, 8]
     trees = [Tree((), (Branch((0,) * size, (False,) * size),)) for size in sizes]
     assert plan(trees, 8) == [[0, 1], [2], [3, 4], [5]]
+    assert plan([trees[0]] * 5, 16) == [[0, 1, 2], [3, 4]]  # 12 and 8 tokens, not 16 and 4
     assert plan([], 8) == []
     with pytest.raises(ValueError, match="budget of 0"):
         plan(trees, 0)

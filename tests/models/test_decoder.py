@@ -27,6 +27,7 @@ from keel.data.forest import Branch, Tree, grow
 from keel.errors import UserError
 from keel.models.backbone import Backbone
 from keel.models.decoder import Decoder
+from keel.models.passes import Passes
 
 from .small import CONFIGS, VOCABULARY, build
 
@@ -173,6 +174,6 @@ def test_the_head_is_not_rounded_with_the_other_products() -> None:
     hidden = torch.randn(5, model.config.hidden_size, generator=torch.Generator().manual_seed(0))
     exact = hidden @ model.lm_head.weight.T
     for products in (torch.float32, torch.bfloat16):
-        logits = Decoder(model, products).logits(hidden)
+        logits = Decoder(model, Passes(products)).logits(hidden)
         assert logits.dtype == torch.float32
         assert torch.allclose(logits, exact, rtol=0, atol=1e-5)

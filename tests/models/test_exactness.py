@@ -6,6 +6,8 @@ import copy
 import logging
 import random
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,13 +15,17 @@ from torch import Tensor
 
 import keel.data.forest
 import keel.models.roles
-from keel.data.forest import Branch, Tree, grow, plan
+from keel.data.forest import Branch, Forest, Tree, grow, plan
 from keel.errors import UserError
 from keel.maths.logprobs import Hold, token_logprobs
-from keel.models import attention
+from keel.models import attention, llama
+from keel.models.adapters import Lora
+from keel.models.backbone import Backbone
 from keel.models.decoder import Decoder
 from keel.models.heads import ScalarHead
+from keel.models.passes import Passes
 from keel.models.roles import language_role
+from keel.training.batches import micro_batches
 
 from .small import CAUSAL_CONFIGS, CONFIGS, WINDOW, Numbers, build, gradients, padded, random_trees, some, widen
 
@@ -214,6 +220,40 @@ def test_a_forward_without_blocks_is_the_librarys(family: str) -> None:
     torch.testing.assert_close(decode(), before, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma2", next(iter(CAUSAL_CONFIGS))])
+def test_no_forest_is_read_before_it_was_moved_to_the_models_device(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[Tensor] = []
+    read: list[str] = []
+    real = Forest.to
+
+    def to(self: Forest, device: torch.device) -> Forest:
+        there = replace(real(self, device), positions=self.positions.clone())
+        moved.append(there.positions)
+        return there
+
+    def watch(owner: object, name: str, place: int) -> None:
+        function = getattr(owner, name)
+
+        def watched(*given: Any) -> Tensor:
+            assert any(given[place].positions is one for one in moved), name
+            read.append(name)
+            result: Tensor = function(*given)
+            return result
+
+        monkeypatch.setattr(owner, name, watched)
+
+    monkeypatch.setattr(Forest, "to", to)
+    for owner, name in ((Backbone, "_packed"), (Backbone, "_padded"), (llama, "hidden")):
+        watch(owner, name, 1)
+    model = build((CONFIGS | CAUSAL_CONFIGS)[family])
+    role = language_role(model, None, 0)
+    for micro in micro_batches(random_trees(random.Random(0), 3), 1000, role.layout, role.device):
+        role.logprobs(micro.forest, 1.0)
+    assert {"_padded", {"llama": "hidden", "gemma2": "_packed"}.get(family, "_padded")} <= set(read)
+
+
 def test_dropout_is_off() -> None:
     config = copy.deepcopy(CONFIGS["gpt2"])
     assert config.attn_pdrop > 0
@@ -229,7 +269,7 @@ def test_dropout_is_off() -> None:
 def test_bfloat16_products_keep_weights_and_gradients_in_float32() -> None:
     model = build(CONFIGS["llama"])
     head = ScalarHead(torch.randn(24, generator=torch.Generator().manual_seed(1)))
-    exact, rounded = Decoder(copy.deepcopy(model)), Decoder(model, products=torch.bfloat16)
+    exact, rounded = Decoder(copy.deepcopy(model)), Decoder(model, Passes(torch.bfloat16))
     forest = grow(random_trees(random.Random(0)))
 
     def logprobs(decoder: Decoder) -> Tensor:
@@ -242,6 +282,53 @@ def test_bfloat16_products_keep_weights_and_gradients_in_float32() -> None:
     assert 0 < distance < 0.1
     ours.sum().backward()
     assert all(parameter.dtype == parameter.grad.dtype == torch.float32 for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
+@pytest.mark.parametrize("lora", [None, Lora(rank=2)])
+def test_recomputed_layers_give_the_same_numbers_and_gradients_and_keep_less(lora: Lora | None, family: str) -> None:
+    model = build(CONFIGS[family])
+    forest = grow(random_trees(random.Random(1), 6))
+    found, kept = [], []
+    for passes in (Passes(), Passes(recompute=True)):
+        role = language_role(copy.deepcopy(model), lora, 0, passes)
+        sizes: list[int] = []
+
+        def note(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            logprobs = role.logprobs(forest, 0.7)
+        logprobs.square().sum().backward()
+        found.append([logprobs.detach(), *(one.grad for one in role.parameters())])
+        kept.append(sum(sizes))
+        assert all("forward" not in vars(module) for module in model.modules())
+    for plain, again in zip(*found, strict=True):
+        assert torch.equal(plain, again)
+    assert kept[1] < kept[0] / 2
+
+
+def test_recomputed_layers_read_the_weights_that_the_forward_pass_read() -> None:
+    role = language_role(build(CONFIGS["llama"]), Lora(rank=2), 0, Passes(recompute=True))
+    forest = grow(random_trees(random.Random(1), 3))
+    with torch.no_grad():
+        for one in role.parameters():
+            one.normal_()
+    wanted = torch.autograd.grad(role.logprobs(forest, 1.0).sum(), role.parameters())
+    logprobs = role.logprobs(forest, 1.0).sum()
+    adapters = role._weights.adapters
+    assert adapters is not None
+    adapters.read(None)
+    for ours, theirs in zip(torch.autograd.grad(logprobs, role.parameters()), wanted, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_layers_that_cannot_be_told_apart_are_not_recomputed_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keel.models.backbone.GradientCheckpointingLayer", torch.nn.Bilinear)
+    role = language_role(build(CONFIGS["gpt2"]), None, 0, Passes(recompute=True))
+    with pytest.raises(UserError, match=r"use --model\.recompute false"):
+        role.logprobs(grow(random_trees(random.Random(1), 2)), 1.0)
 
 
 def test_longer_than_a_learned_position_table_is_said_in_one_sentence() -> None:

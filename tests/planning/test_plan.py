@@ -138,14 +138,16 @@ def test_weights_are_those_of_the_model(tied: bool) -> None:
         ({"tuning": "lora"}, "sft", {"total": 4, "adapters": 16}),
         ({"tuning": "lora"}, "ppo", {"total": 8, "stack": 8, "adapters": 32}),
         ({"tuning": "lora", "layout": "shared"}, "ppo", {"total": 4, "adapters": 36}),
+        ({"tuning": "lora", "layout": "shared", "body": "policy"}, "ppo", {"total": 4, "adapters": 20}),
+        ({"body": "policy"}, "ppo", {"total": 20, "stack": 4}),
     ],
 )
 def test_what_roles_hold(
     own: Recipe, tmp_path: Path, model: dict[str, str], stage: Any, bytes_each: dict[str, int]
 ) -> None:
     given = own.model_dump()
-    given["model"] |= model
-    given["ppo"]["critic"]["init"] = "reward"
+    given["ppo"]["critic"] = {"init": "zero", "body": "policy"} if "body" in model else {"init": "reward"}
+    given["model"] |= {name: value for name, value in model.items() if name != "body"}
     counted = Model(total=1000, head=100, linear=800, adapters=10, layers=2, column=24, vocabulary=50)
     held = parts_of(stage, space_of(Recipe.model_validate(given), tmp_path), counted, [], {})
     assert sum(part.size for part in held) == sum(getattr(counted, name) * n for name, n in bytes_each.items())

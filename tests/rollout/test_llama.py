@@ -14,6 +14,7 @@ import keel.rollout.llama
 from keel.data.forest import Forest, Tree, grow
 from keel.maths.kl import k3
 from keel.models.backbone import bare
+from keel.models.passes import Passes
 from keel.models.roles import language_role
 from keel.rollout.context import LibraryContext
 from keel.rollout.generator import Request, Sampling
@@ -118,7 +119,7 @@ def test_half_precision_products_keep_sampler_and_trainer_together(
             )
             for i, (one, said) in enumerate(zip(asked, answers, strict=True))
         ]
-        role = language_role(model, None, 0, products)
+        role = language_role(model, None, 0, Passes(products))
         with torch.no_grad():
             trained = role.logprobs(grow(trees_of(rollouts)), 1.0)
         sampled = torch.tensor([x for one in rollouts for x in one.logprobs])

@@ -123,6 +123,20 @@ def test_drawing_partitions_the_unit_interval_in_proportion() -> None:
     assert draw(p.expand(3, -1), keep.expand(3, -1), thirds).tolist() == [3, 3, 4]
 
 
+@pytest.mark.parametrize("filtered", [False, True])
+@pytest.mark.parametrize("numbers", [1, 500, 501, 5000])
+def test_drawing_a_few_rows_at_once_changes_nothing(
+    filtered: bool, numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws = torch.Generator().manual_seed(0)
+    probabilities = torch.randn(7, 250, generator=draws).softmax(-1)
+    keep = torch.rand(7, 250, generator=draws) < 0.5 if filtered else None
+    uniform = torch.rand(7, generator=draws)
+    whole = draw(probabilities, keep, uniform)
+    monkeypatch.setattr("keel.rollout.sampling._NUMBERS", numbers)
+    assert torch.equal(draw(probabilities, keep, uniform), whole)
+
+
 def test_the_ends_of_the_interval_never_reach_a_token_without_probability() -> None:
     generator = torch.Generator().manual_seed(2)
     logits = torch.randn(200, 1000, generator=generator) * 6

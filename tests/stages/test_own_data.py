@@ -219,6 +219,31 @@ def test_bfloat16_is_for_products_alone(base: Path, data: dict[str, str], tmp_pa
 
 
 @pytest.mark.parametrize("layout", ["separate", "shared"])
+def test_a_critic_on_the_policys_states(layout: str, base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    settings = recipe(
+        base,
+        data,
+        model={"tuning": "lora", "layout": layout, "lora": {"rank": 2}},
+        ppo={"critic": {"body": "policy", "init": "zero"}},
+    )
+    directory = tmp_path / "run"
+    go(settings, directory)
+    first, second = lines(directory / "ppo" / "metrics.jsonl")
+    assert first["value/mean"] == 0.0
+    assert second["value/mean"] != 0.0
+    assert first["policy/grad_norm"] > 0 < first["value/grad_norm"]
+    assert abs(first["kl"]) < 1e-4 < abs(second["kl"])
+
+
+def test_recomputed_layers_change_nothing_that_is_learnt(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    plain, again = tmp_path / "plain", tmp_path / "again"
+    go(recipe(base, data), plain)
+    go(recipe(base, data, model={"recompute": True}), again)
+    for stage in ("sft", "reward", "ppo"):
+        assert weights_of(plain / stage / "model") == weights_of(again / stage / "model")
+
+
+@pytest.mark.parametrize("layout", ["separate", "shared"])
 def test_only_the_layers_that_were_asked_for_get_adapters(
     layout: str, base: Path, data: dict[str, str], function: str, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ from keel.maths.controllers import AdaptiveKL, FixedKL
 from keel.models.adapters import Lora
 from keel.models.heads import ScalarHead
 from keel.models.load import load_reward_model
-from keel.models.roles import Roles, scalar_role, separate, shared
+from keel.models.roles import PolicyCritic, Roles, ScalarRole, scalar_role, separate, shared
 from keel.rollout.local import LocalGenerator
 from keel.rollout.score import FunctionReward, LearnedReward, MissingEos, WeightedSum
 from keel.stages.cast import RoleGenerator
@@ -52,6 +52,7 @@ from models.small import CONFIGS, build, words
 
 from .small import (
     BARE,
+    WIDTH,
     cast,
     chat,
     check_equal,
@@ -194,23 +195,34 @@ def batch(roles: Roles, temperature: float = 1.0) -> list[CriticSample]:
 ROW = Algorithm(GAE(), InReward(), clip=(0.2, 0.3), value_clip=0.25, value_coef=0.7)
 
 
+def on_policy(roles: Roles) -> Roles:
+    """The same, but the critic is `head` on the policy."""
+    critic = PolicyCritic(roles.policy, WIDTH)
+    critic.head = head()
+    return replace(roles, critic=critic)
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["a critic of its own", "a head on the policy"])
 @pytest.mark.parametrize("budget", [1, 10, 100_000])
-def test_a_later_step_is_the_clipped_loss_by_its_definition(budget: int) -> None:
+def test_a_later_step_is_the_clipped_loss_by_its_definition(budget: int, own: bool) -> None:
     """max(−ρA, −clip(ρ)A) and ½·max of the two squares, token by token, over plain transformers."""
-    roles, temperature = cast(), 0.8
+    roles, temperature = cast() if own else on_policy(cast()), 0.8
     samples = batch(roles, temperature)
     tally = Tally()
     settings = ppo(micro_tokens=budget)
     places = [[samples[0], samples[1]], [samples[2]], [samples[3]]]
     policy, critic = Learner(roles.policy.parameters(), BARE, 1), Learner(roles.critic.parameters(), BARE, 1)
-    before = weights(roles.critic._weights.model.named_parameters())
+    others = roles.critic._weights.model if isinstance(roles.critic, ScalarRole) else roles.critic.head
+    before = weights(others.named_parameters())
+    start = roles.critic.head.weight.detach().clone()
     moved = steps_of(
         roles.policy.select(), lambda: learn(places, roles, policy, critic, ROW, temperature, settings, tally)
     )
-    valued_ = {name: before[name] - tensor.detach() for name, tensor in roles.critic._weights.model.named_parameters()}
+    valued_ = {name: before[name] - tensor.detach() for name, tensor in others.named_parameters()}
     found = tally.metrics()
 
-    model, body, weight = plain(), plain(seed=1), head().weight.detach()
+    model, weight = plain(), head().weight.detach().clone().requires_grad_(True)
+    body = plain(seed=1) if own else model
     loss, error = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     clipped, count, kl = 0, 0, 0.0
     for one in samples:
@@ -235,9 +247,30 @@ def test_a_later_step_is_the_clipped_loss_by_its_definition(budget: int) -> None
     assert found["policy/kl_old"] == pytest.approx(kl / count, rel=1e-5)
     assert found["policy/loss"] == pytest.approx(loss.item() / count, rel=1e-5)
     assert found["value/loss"] == pytest.approx(0.7 * error.item() / count, rel=1e-5)
-    check_equal(moved, gradients_of(model, loss / count), 2e-6)
-    gradient = gradients_of(body, 0.7 * error / count)
-    check_equal(valued_, {n: g for n, g in gradient.items() if not n.startswith("lm_head")}, 1e-5)
+    if own:
+        check_equal(moved, gradients_of(model, loss / count), 2e-6)
+        gradient = gradients_of(body, 0.7 * error / count)
+        check_equal(valued_, {n: g for n, g in gradient.items() if not n.startswith("lm_head")}, 1e-5)
+    else:
+        check_equal(moved, gradients_of(model, (loss + 0.7 * error) / count), 2e-6)
+    assert weight.grad is not None
+    check_equal({"head": start - roles.critic.head.weight.detach()}, {"head": weight.grad}, 1e-5)
+
+
+def test_a_head_on_the_policy_learns_alone_while_the_policy_waits() -> None:
+    roles = on_policy(cast())
+    samples = batch(roles)
+    tally = Tally()
+    critic = Learner(roles.critic.parameters(), BARE, 1)
+    start = roles.critic.head.weight.detach().clone()
+    moved = steps_of(
+        roles.policy.select(),
+        lambda: learn([[samples[2]], [samples[3]]], roles, None, critic, ROW, 1.0, ppo(), tally),
+    )
+    assert not any(step.any() for step in moved.values())
+    assert all(one.grad is None for one in roles.policy.parameters())
+    assert (roles.critic.head.weight != start).any()
+    assert not [name for name in tally.metrics() if name.startswith("policy/")]
 
 
 def test_two_groups_of_one_prompt_that_meet_in_a_minibatch_stay_what_they_were() -> None:

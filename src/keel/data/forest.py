@@ -232,20 +232,36 @@ def _filler(rows: int, longest: int) -> list[int]:
 
 
 def plan(trees: Sequence[Tree], budget: int) -> list[list[int]]:
-    """Indices of the trees of each micro-batch: in order, at most `budget` tokens each.
+    """Indices of the trees of each micro-batch: in order, at most `budget` tokens each, in as few micro-batches as that
+    takes, of which the largest is as small as it can be, because it sets the peak of memory.
 
     A tree is never split: one that is larger than the budget stands alone. Raises ValueError for a budget below 1.
     """
     if budget < 1:
         raise ValueError(f"a budget of {budget} tokens; it must be at least 1")
+    sizes = [tree.size for tree in trees]
+    batches = _filled_up(sizes, budget)
+    low, high = 1, budget
+    while low < high:
+        middle = (low + high) // 2
+        closer = _filled_up(sizes, middle)
+        if len(closer) == len(batches):
+            batches, high = closer, middle
+        else:
+            low = middle + 1
+    return batches
+
+
+def _filled_up(sizes: Sequence[int], budget: int) -> list[list[int]]:
+    """As many as fit into the budget, from the first on, and again."""
     batches: list[list[int]] = []
     room = 0
-    for index, tree in enumerate(trees):
-        if not batches or tree.size > room:
+    for index, size in enumerate(sizes):
+        if not batches or size > room:
             batches.append([])
             room = budget
         batches[-1].append(index)
-        room -= tree.size
+        room -= size
     return batches
 
 

@@ -31,10 +31,14 @@ class Hold:
     format: torch.dtype | None = None
 
     @staticmethod
-    def of(vocabulary: int, format: torch.dtype) -> Hold:
+    def of(vocabulary: int, format: torch.dtype | None) -> Hold:
         """At most 1024 rows, and where the vocabulary is large at most 2²⁵ logits (128 MiB in fp32) at once and 2²⁴
         numbers kept."""
         return Hold(max(1, min(_ROWS, _NUMBERS // vocabulary)), _KEPT // vocabulary, format)
+
+
+BY_ROWS = Hold()
+"""1024 rows at once, and nothing kept."""
 
 
 class TokenLogprobs(NamedTuple):

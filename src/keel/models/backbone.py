@@ -4,19 +4,23 @@ Shape suffixes: T rows of a forest, M of which are asked for, D hidden width.
 """
 
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from peft import PeftModel
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from keel.data.forest import Branch, Forest, Layout, Tree, grow
 from keel.errors import UserError
 from keel.models import attention, llama
+from keel.models.passes import EXACT, Passes
 
 log = logging.getLogger(__name__)
 
@@ -38,18 +42,19 @@ class Backbone:
     - "causal": it does not (attention of its own, positions of its own, recurrent layers). It keeps its own attention
       and reads every branch as an ordinary right-padded sequence. This is logged as a warning, with the reason.
 
-    `products` is the number format of matrix products; bfloat16 takes weights in float32 to bfloat16 for each product
-    (autocast), so that what an optimizer moves keeps its precision.
+    `passes` says how: the number format of matrix products, and whether the backward pass computes layers again (in
+    which case it must come before another role reads, where several roles share the model).
 
     The model is put in evaluation mode and must stay there, which turns all dropout off. (The library's gradient
-    checkpointing acts in training mode only: it has no effect here.)
+    checkpointing acts in training mode only, and would turn the dropout of some layers on: it is not used.)
 
-    Raises UserError for a model that reads ahead, which is no causal language model.
+    Raises UserError for a model that reads ahead, which is no causal language model, and for one whose layers cannot be
+    told apart where they shall be computed again.
     """
 
-    def __init__(self, model: nn.Module, products: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: nn.Module, passes: Passes = EXACT) -> None:
         model.eval()
-        self.products = products
+        self.passes = passes
         self.model = bare(model)
         self.stack = stack_of(self.model)[1]
         self.width: int = self.model.config.get_text_config().hidden_size
@@ -71,17 +76,37 @@ class Backbone:
             raise ValueError('this model needs forests of layout "causal"')
         if self._own:
             every = torch.arange(len(forest.tokens), device=forest.tokens.device) if rows is None else rows
-            format = self.products if self.stack.dtype == torch.float32 else self.stack.dtype
-            return llama.hidden(self.stack, forest, every, format)
-        with self.computing():
+            format = self.passes.products if self.stack.dtype == torch.float32 else self.stack.dtype
+            return llama.hidden(self.stack, forest, every, format, self.passes.recompute)
+        with self.computing(), self._recomputing():
             states = self._padded(forest) if self.layout == "causal" else self._packed(forest)
         return states if rows is None else states.index_select(0, rows)
 
     def computing(self) -> AbstractContextManager[object]:
-        """Within it, matrix products are made in `products`; weights, norms and sums stay as they are."""
-        if self.products == torch.float32:
+        """Within it, matrix products are made in `passes.products`; weights, norms and sums stay as they are."""
+        if self.passes.products == torch.float32:
             return nullcontext()
-        return torch.autocast(self.stack.device.type, dtype=self.products)
+        return torch.autocast(self.stack.device.type, dtype=self.passes.products)
+
+    @contextmanager
+    def _recomputing(self) -> Iterator[None]:
+        """Within it, a layer of the library is computed again in the backward pass, where that is wanted."""
+        if not (self.passes.recompute and torch.is_grad_enabled()):
+            yield
+            return
+        layers = [module for module in self.stack.modules() if isinstance(module, GradientCheckpointingLayer)]
+        if not layers:
+            raise UserError(
+                f"{type(self.model).__name__} does not say which modules are its layers, so they cannot be computed "
+                "again: use --model.recompute false."
+            )
+        for layer in layers:
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+        try:
+            yield
+        finally:
+            for layer in layers:
+                del layer.forward  # what remains is the method of its class
 
     def _packed(self, forest: Forest) -> Float[Tensor, "T D"]:
         # A mask of four dimensions is passed on as it is, so the library builds none of [T, T]; ours does not read it.
@@ -114,7 +139,7 @@ class Backbone:
         if config._attn_implementation == "sdpa" and getattr(config, "attn_logit_softcapping", None) is not None:
             self.stack.set_attn_implementation("eager")  # in older transformers "sdpa" leaves the cap out
         trees = _probe_trees(self.model)
-        plain = grow(trees, "causal")
+        plain = self._grown(trees, "causal")
         alone = [self._alone(tree.trunk + branch.tokens) for tree in trees for branch in tree.branches]
         self._check_causality(trees, alone)
         name = type(self.model).__name__
@@ -138,7 +163,7 @@ class Backbone:
         kinds = set(getattr(self.stack.config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
         if kinds:
             return f"it has layers of kind {', '.join(sorted(kinds))}"
-        forest = grow(trees, "forest")
+        forest = self._grown(trees, "forest")
         self.stack.set_attn_implementation(attention.NAME)
         try:
             hidden = self._packed(forest)
@@ -150,9 +175,13 @@ class Backbone:
         """Whether `keel.models.llama` computes this model's states: faster, and in less memory, than the library's."""
         if not llama.is_of_the_family(self.stack) or self.stack.dtype.itemsize < 4:
             return False
-        forest = grow(trees)
-        hidden = llama.hidden(self.stack, forest, torch.arange(len(forest.tokens)), self.stack.dtype)
+        forest = self._grown(trees, "forest")
+        every = torch.arange(len(forest.tokens), device=self.stack.device)
+        hidden = llama.hidden(self.stack, forest, every, self.stack.dtype)
         return _difference(hidden, forest, trees, alone) is None
+
+    def _grown(self, trees: Sequence[Tree], layout: Layout) -> Forest:
+        return grow(trees, layout).to(self.stack.device)
 
     def _leak(self, forest: Forest, hidden: Tensor) -> str | None:
         """That a branch reads its neighbour, or None: exact where half precision would hide a small difference."""

@@ -15,6 +15,7 @@ from keel.data.forest import Forest, Layout
 from keel.errors import UserError
 from keel.models.backbone import Backbone
 from keel.models.operations import wide_product
+from keel.models.passes import EXACT, Passes
 
 Finish = Callable[[Tensor], Tensor]
 
@@ -23,14 +24,14 @@ class Decoder:
     """A transformers causal language model, or the peft model around one, split at its last hidden state.
 
     What the model does to its logits after the head (a soft cap, a scale) is read from its configuration, and checked
-    at construction against the logits of the model's own forward. `layout` and `products` are as in
+    at construction against the logits of the model's own forward. `layout` and `passes` are as in
     `keel.models.backbone.Backbone`.
 
     Raises UserError for a model without an output head, or whose own logits cannot be reproduced.
     """
 
-    def __init__(self, model: nn.Module, products: torch.dtype = torch.float32) -> None:
-        self.backbone = Backbone(model, products)
+    def __init__(self, model: nn.Module, passes: Passes = EXACT) -> None:
+        self.backbone = Backbone(model, passes)
         inner = self.backbone.model
         head = inner.get_output_embeddings()
         if head is None:
@@ -38,7 +39,7 @@ class Decoder:
                 f"{type(inner).__name__} has no output head, so it is no causal language model; load one that is."
             )
         self._head: Any = head
-        mixed = self.backbone.products.itemsize < 4 == head.weight.dtype.itemsize
+        mixed = self.backbone.passes.products.itemsize < 4 == head.weight.dtype.itemsize
         self._plain_head = mixed and type(head) is nn.Linear and head.bias is None
         self._finish = self._find_finish(inner)
 
@@ -59,12 +60,12 @@ class Decoder:
     def logits(self, hidden: Float[Tensor, "m D"]) -> Float[Tensor, "m V"]:
         """The model's logits for these hidden states, as its own forward would give them.
 
-        It makes [m, V] numbers: pass a chunk of the rows at a time. Whatever `products` says, the head's product is in
+        It makes [m, V] numbers: pass a chunk of the rows at a time. Whatever `passes` says, the head's product is in
         the format of its weights: rounded to bfloat16, logits of 8 to 16 nats would be steps of a sixteenth of a nat,
-        as large as what an update moves them. The products of its gradient are in `products`.
+        as large as what an update moves them. The products of its gradient are in `passes.products`.
         """
         if self._plain_head:
-            return self._finish(wide_product(hidden, self._head.weight, self.backbone.products))
+            return self._finish(wide_product(hidden, self._head.weight, self.backbone.passes.products))
         return self._finish(self._head(hidden))
 
     @torch.no_grad()

@@ -11,12 +11,14 @@ stream.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from keel.data.forest import Forest
@@ -55,27 +57,56 @@ def is_plain(module: nn.Module) -> bool:
     return type(module) is nn.Linear
 
 
-def hidden(stack: Any, forest: Forest, rows: Int[Tensor, " M"], format: torch.dtype) -> Float[Tensor, "M E"]:
+@dataclass(frozen=True)
+class _Layer:
+    """A layer, and its seven linear layers as they are read now: what is computed again later reads the same."""
+
+    module: Any
+    query: Weight
+    key: Weight
+    value: Weight
+    out: Weight
+    gate: Weight
+    up: Weight
+    down: Weight
+
+    @staticmethod
+    def of(module: Any) -> _Layer:
+        return _Layer(module, *map(Weight.of, linears(module)))
+
+
+def hidden(
+    stack: Any, forest: Forest, rows: Int[Tensor, " M"], format: torch.dtype, recompute: bool = False
+) -> Float[Tensor, "M E"]:
     """The last hidden state (after the final norm) of these rows, with matrix products in `format`.
 
-    Of the last layer, what follows attention is computed for them alone.
+    Of the last layer, what follows attention is computed for them alone. With `recompute` the backward pass finds the
+    layers' inputs only (`keel.models.passes`).
     """
     x = stack.embed_tokens(forest.tokens)
     cos, sin = (part[0] for part in stack.rotary_emb(x[None], forest.positions[None]))
-    for layer in stack.layers[:-1]:
-        x = _after(layer, x, _attended(layer, x, cos, sin, forest, format), format)
-    last = stack.layers[-1]
-    attended = _attended(last, x, cos, sin, forest, format)
-    x = _after(last, x.index_select(0, rows), attended.index_select(0, rows), format)
+    for module in stack.layers:
+        read = rows if module is stack.layers[-1] else None
+        given = (_Layer.of(module), x, cos, sin, forest, read, format)
+        x = checkpoint(_passed, *given, use_reentrant=False) if recompute else _passed(*given)
     return rms_norm(x, stack.norm.weight, stack.norm.variance_epsilon, x.dtype)
 
 
-def _attended(layer: Any, x: Tensor, cos: Tensor, sin: Tensor, forest: Forest, format: torch.dtype) -> Tensor:
-    attention = layer.self_attn
-    normed = rms_norm(x, layer.input_layernorm.weight, layer.input_layernorm.variance_epsilon, format)
+def _passed(
+    layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor, forest: Forest, rows: Tensor | None, format: torch.dtype
+) -> Tensor:
+    """The stream after a layer, of these rows alone or of all."""
+    attended = _attended(layer, x, cos, sin, forest, format)
+    if rows is not None:
+        x, attended = x.index_select(0, rows), attended.index_select(0, rows)
+    return _after(layer, x, attended, format)
+
+
+def _attended(layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor, forest: Forest, format: torch.dtype) -> Tensor:
+    attention, norm = layer.module.self_attn, layer.module.input_layernorm
+    normed = rms_norm(x, norm.weight, norm.variance_epsilon, format)
     query, key, value = (
-        product(normed, Weight.of(part)).view(len(x), -1, attention.head_dim)
-        for part in (attention.q_proj, attention.k_proj, attention.v_proj)
+        product(normed, weight).view(len(x), -1, attention.head_dim) for weight in (layer.query, layer.key, layer.value)
     )
     if hasattr(attention, "q_norm"):
         query, key = (
@@ -91,9 +122,8 @@ def _attended(layer: Any, x: Tensor, cos: Tensor, sin: Tensor, forest: Forest, f
     return attend(query, key, value, forest.blocks, attention.scaling, None, None).flatten(1)
 
 
-def _after(layer: Any, x: Tensor, attended: Tensor, format: torch.dtype) -> Tensor:
-    mlp = layer.mlp
-    x = x + product(attended.to(format), Weight.of(layer.self_attn.o_proj))
-    normed = rms_norm(x, layer.post_attention_layernorm.weight, layer.post_attention_layernorm.variance_epsilon, format)
-    gate, up = (product(normed, Weight.of(part)) for part in (mlp.gate_proj, mlp.up_proj))
-    return x + gated(gate, up, Weight.of(mlp.down_proj))
+def _after(layer: _Layer, x: Tensor, attended: Tensor, format: torch.dtype) -> Tensor:
+    norm = layer.module.post_attention_layernorm
+    x = x + product(attended.to(format), layer.out)
+    normed = rms_norm(x, norm.weight, norm.variance_epsilon, format)
+    return x + gated(product(normed, layer.gate), product(normed, layer.up), layer.down)

@@ -7,10 +7,11 @@ the reference is the base itself.
     separate   model (or adapter)     frozen model    model (or adapter) + head   frozen model + head
     shared     base + its adapter     base            base + its adapter + head   base + frozen adapter + head
 
+In either, the critic may instead be a head on the policy (`PolicyCritic`).
+
 Shape suffixes: T rows of a forest, M masked tokens, B branches.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,6 +30,7 @@ from keel.models.backbone import Backbone
 from keel.models.decoder import Decoder
 from keel.models.folder import classifier_like, new_folder, write_language_model, write_scalar_model
 from keel.models.heads import ScalarHead
+from keel.models.passes import EXACT, Passes
 
 _ADAPTER = "adapter"  # the folder, within that of a merged model, that keeps a role's adapter by itself
 _SCORE = "score.safetensors"  # its scalar head
@@ -66,7 +68,8 @@ class LanguageRole:
     def __init__(self, decoder: Decoder, weights: Weights) -> None:
         self._decoder = decoder
         vocabulary = decoder.model.config.get_text_config().vocab_size
-        self._hold = Hold.of(vocabulary, decoder.backbone.products)
+        products = decoder.backbone.passes.products
+        self._hold = Hold.of(vocabulary, products if products.itemsize < 4 else None)
         self._weights = weights
 
     @property
@@ -82,11 +85,23 @@ class LanguageRole:
 
     def logprobs(self, forest: Forest, temperature: float) -> Float[Tensor, " M"]:
         """Log-probability of each masked token at the sampling temperature; nats."""
-        return token_logprobs(*self._read(forest), temperature, self._hold)[: len(forest.sources)]
+        labels = _with_spare(forest.labels)
+        read = token_logprobs(self.states(forest), self._decoder.logits, labels, temperature, self._hold)
+        return read[: len(forest.sources)]
 
     def read(self, forest: Forest, temperature: float) -> TokenLogprobs:
         """Log-probability of each masked token, and the entropy there, at the sampling temperature; nats, two [M]."""
-        read = token_logprobs_and_entropy(*self._read(forest), temperature, self._hold)
+        return self.read_states(self.states(forest), forest, temperature)
+
+    def states(self, forest: Forest) -> Float[Tensor, "m D"]:
+        """The states that predict the masked tokens, and some that nobody reads after them."""
+        self.select()
+        return self._decoder.hidden(forest, _with_spare(forest.sources))
+
+    def read_states(self, states: Float[Tensor, "m D"], forest: Forest, temperature: float) -> TokenLogprobs:
+        """What `read` says of the forest, from its `states`."""
+        labels = _with_spare(forest.labels)
+        read = token_logprobs_and_entropy(states, self._decoder.logits, labels, temperature, self._hold)
         return TokenLogprobs(*(part[: len(forest.sources)] for part in read))
 
     def select(self) -> PreTrainedModel:
@@ -100,15 +115,6 @@ class LanguageRole:
     def parameters(self) -> list[nn.Parameter]:
         """The trainable ones, in a fixed order."""
         return [parameter for _, parameter in self.named_parameters()]
-
-    def _read(self, forest: Forest) -> tuple[Tensor, Callable[[Tensor], Tensor], Tensor]:
-        """The states that predict the masked tokens, the head, and those tokens."""
-        self.select()
-        return (
-            self._decoder.hidden(forest, _with_spare(forest.sources)),
-            self._decoder.logits,
-            _with_spare(forest.labels),
-        )
 
     def save(self, path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         """Write a folder for `AutoModelForCausalLM`, with the tokenizer, whole or not at all.
@@ -178,66 +184,112 @@ class ScalarRole:
         return numbers[: len(rows)]
 
 
+class PolicyCritic:
+    """A critic that is a head of zeros on the policy's own states, so that one pass of the policy can read both."""
+
+    def __init__(self, policy: LanguageRole, width: int) -> None:
+        self._policy = policy
+        self.head = ScalarHead.zero(width).requires_grad_(True).to(policy.device)
+
+    @property
+    def layout(self) -> Layout:
+        """How forests must be grown for this role."""
+        return self._policy.layout
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are, and its forests must be."""
+        return self._policy.device
+
+    def values(self, forest: Forest) -> Float[Tensor, " M"]:
+        """The number of the state before each masked token, with a gradient to the head alone."""
+        with torch.no_grad():
+            states = self._policy.states(forest)
+        return self._of(states, forest)
+
+    def read(self, forest: Forest, temperature: float) -> tuple[TokenLogprobs, Float[Tensor, " M"]]:
+        """What the policy reads and the values, from one pass, with gradients to policy and head."""
+        states = self._policy.states(forest)
+        return self._policy.read_states(states, forest, temperature), self._of(states, forest)
+
+    def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """The head's; those of the states are the policy's."""
+        return [("score.weight", self.head.weight)]
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The head's."""
+        return [self.head.weight]
+
+    def _of(self, states: Tensor, forest: Forest) -> Tensor:
+        numbers: Tensor = self.head(states)
+        return numbers[: len(forest.sources)]
+
+
+Critic = ScalarRole | PolicyCritic
+
+
 @dataclass(frozen=True)
 class Roles:
     """Who takes part in online training; `reward` is None where the reward is not a model over the policy's tokens."""
 
     policy: LanguageRole
     reference: LanguageRole
-    critic: ScalarRole
+    critic: Critic
     reward: ScalarRole | None
 
 
-def language_role(
-    model: PreTrainedModel, lora: Lora | None, seed: int, products: torch.dtype = torch.float32
-) -> LanguageRole:
-    """A policy to train: all of `model`, or adapters on it (drawn from `seed`), with matrix products in `products`."""
-    return LanguageRole(Decoder(model, products), _trained(model, model, "policy", lora, seed))
+def language_role(model: PreTrainedModel, lora: Lora | None, seed: int, passes: Passes = EXACT) -> LanguageRole:
+    """A policy to train: all of `model`, or adapters on it (drawn from `seed`), run as `passes` says."""
+    return LanguageRole(Decoder(model, passes), _trained(model, model, "policy", lora, seed))
 
 
 def scalar_role(
-    model: PreTrainedModel, head: ScalarHead, lora: Lora | None, seed: int, products: torch.dtype = torch.float32
+    model: PreTrainedModel, head: ScalarHead, lora: Lora | None, seed: int, passes: Passes = EXACT
 ) -> ScalarRole:
     """A reward model to train: the decoder stack of `model` (any head of its own is not used) or adapters on it."""
-    backbone = Backbone(model, products)
+    backbone = Backbone(model, passes)
     return ScalarRole(backbone, head.requires_grad_(True), _trained(model, backbone.stack, "reward", lora, seed))
 
 
 def separate(
     policy: PreTrainedModel,
     reference: PreTrainedModel,
-    critic: tuple[PreTrainedModel, ScalarHead],
+    critic: tuple[PreTrainedModel, ScalarHead] | None,
     reward: tuple[PreTrainedModel, ScalarHead] | None,
     lora: Lora | None,
     seed: int,
-    products: torch.dtype = torch.float32,
+    passes: Passes = EXACT,
 ) -> Roles:
-    """Each role with a model of its own; policy and critic train, with `lora` as adapters on theirs.
+    """Each role with a model of its own; policy and critic train, with `lora` as adapters on theirs. A critic of None
+    is a head on the policy.
 
     Frozen roles may be given one model between them. With `lora` a frozen role may also be given the model of one that
     trains: it then reads the base, adapters off. Raises ValueError where a fully trained model has a second role.
     """
-    trained = [policy, critic[0]]
+    trained = [policy] if critic is None else [policy, critic[0]]
     frozen = [reference] if reward is None else [reference, reward[0]]
     if len({id(model) for model in trained}) < len(trained):
         raise ValueError("policy and critic are one model; give them two, or use the shared layout")
     if lora is None and {id(model) for model in trained} & {id(model) for model in frozen}:
         raise ValueError("a model that trains in full cannot have a frozen role too")
-    backbone = Backbone(critic[0], products)
     weights = {id(model): Weights(model.requires_grad_(False)) for model in frozen}
-    own = (
-        _trained(policy, policy, "policy", lora, seed),
-        _trained(critic[0], backbone.stack, "critic", lora, seed + 1),
-    )
+    own = [_trained(policy, policy, "policy", lora, seed)]
+    if critic is not None:
+        backbone = Backbone(critic[0], passes)
+        own.append(_trained(critic[0], backbone.stack, "critic", lora, seed + 1))
     weights |= {id(each.model): Weights(each.model, each.adapters) for each in own}
+    learner = LanguageRole(Decoder(policy, passes), own[0])
+    valued: Critic = PolicyCritic(learner, policy.config.get_text_config().hidden_size)
+    if critic is not None:
+        valued = ScalarRole(backbone, critic[1].requires_grad_(True), own[1])
     scored = None
     if reward is not None:
         body, head = reward
-        scored = ScalarRole(Backbone(body, products), head.requires_grad_(False), weights[id(body)])
+        scored = ScalarRole(Backbone(body, passes), head.requires_grad_(False), weights[id(body)])
     return Roles(
-        policy=LanguageRole(Decoder(policy, products), own[0]),
-        reference=LanguageRole(Decoder(reference, products), weights[id(reference)]),
-        critic=ScalarRole(backbone, critic[1].requires_grad_(True), own[1]),
+        policy=learner,
+        reference=LanguageRole(Decoder(reference, passes), weights[id(reference)]),
+        critic=valued,
         reward=scored,
     )
 
@@ -245,17 +297,18 @@ def separate(
 def shared(
     base: PreTrainedModel,
     lora: Lora,
-    critic: Literal["reward", "zero"],
+    critic: Literal["reward", "zero", "policy"],
     reward: Path | None,
     seed: int,
-    products: torch.dtype = torch.float32,
+    passes: Passes = EXACT,
 ) -> Roles:
     """All roles on one frozen base: the policy starts as the base, and so as the reference.
 
     `reward` is a folder that a reward role with an adapter on this very base has saved. The critic starts as a copy of
-    it ("reward"), or as the base with a head of zeros ("zero"). Raises UserError where the folder does not fit.
+    it ("reward"), or as the base with a head of zeros ("zero"), or is a head on the policy ("policy"). Raises UserError
+    where the folder does not fit.
     """
-    decoder = Decoder(base, products)
+    decoder = Decoder(base, passes)
     adapters = Adapters(base)
     adapters.add("policy", lora, seed)
     frozen = None
@@ -264,20 +317,20 @@ def shared(
         frozen = ScalarRole(
             decoder.backbone, _saved_head(reward).requires_grad_(False), Weights(base, adapters, "reward")
         )
-    if critic == "zero":
+    policy = LanguageRole(decoder, Weights(base, adapters, "policy"))
+    valued: Critic
+    if critic == "policy":
+        valued = PolicyCritic(policy, decoder.backbone.width)
+    elif critic == "zero":
         adapters.add("critic", lora, seed + 1)
         head = ScalarHead.zero(decoder.backbone.width)
+        valued = ScalarRole(decoder.backbone, head, Weights(base, adapters, "critic"))
     elif reward is not None:
         adapters.load("critic", reward / _ADAPTER, trains=True)
-        head = _saved_head(reward)
+        valued = ScalarRole(decoder.backbone, _saved_head(reward), Weights(base, adapters, "critic"))
     else:
         raise ValueError("there is no reward model for the critic to start from")
-    return Roles(
-        policy=LanguageRole(decoder, Weights(base, adapters, "policy")),
-        reference=LanguageRole(decoder, Weights(base, adapters, None)),
-        critic=ScalarRole(decoder.backbone, head, Weights(base, adapters, "critic")),
-        reward=frozen,
-    )
+    return Roles(policy, LanguageRole(decoder, Weights(base, adapters, None)), valued, frozen)
 
 
 def _trained(model: PreTrainedModel, part: PreTrainedModel, name: str, lora: Lora | None, seed: int) -> Weights:

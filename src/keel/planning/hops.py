@@ -32,6 +32,7 @@ Kind = Literal[
     "read scores",
     "learn logprobs",
     "learn policy",
+    "learn both",
     "learn values",
     "learn scores",
 ]
@@ -142,6 +143,11 @@ def _ppo(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
     yield Hop("ppo", "critic reads", "read values", trees, updates)
     part = _spread(trees, -(-len(trees) // settings.minibatches))
     steps = settings.epochs * settings.minibatches
+    if settings.critic.body == "policy":
+        yield Hop("ppo", "policy and critic learn", "learn both", part, steps * (updates - warmup))
+        if warmup:
+            yield Hop("ppo", "critic learns alone", "read values", part, steps * warmup)
+        return
     yield Hop("ppo", "policy learns", "learn policy", part, steps * (updates - warmup))
     yield Hop("ppo", "critic learns", "learn values", part, steps * updates)
 

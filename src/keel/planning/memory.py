@@ -2,8 +2,8 @@
 
 trained weights   4 bytes each, 4 for the gradient, 8 for AdamW's two moments
 frozen weights    4
-a pass            what autograd keeps of the largest pass (`keel.planning.probe`), and the logits of one chunk of rows
-sampling          weights laid out for the products, and keys and values of the rows that are decoded at once
+a pass            all else that is there during the largest pass, as measured (`keel.planning.probe`)
+sampling          weights laid out for the products, keys and values of the rows that are decoded at once, their logits
 """
 
 from __future__ import annotations
@@ -16,18 +16,16 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from keel.data.forest import Tree
-from keel.maths.logprobs import Hold
 from keel.models.adapters import Lora
 from keel.models.backbone import stack_of
 from keel.planning.hops import Hop
+from keel.prepared import PRODUCTS
 from keel.rollout.local import BATCH
 from keel.rollout.memory import STEP
 from keel.stages.workspace import StageName, Workspace
 
-PREPARED = 200 * 2**20
-"""What oneDNN keeps ready for products in bfloat16, by measurement of runs (docs/adr/0008)."""
-_LOGITS = 3
-"""Copies of a chunk's logits: themselves, their log-softmax, and the gradient."""
+PREPARED = PRODUCTS * 650_000
+"""What oneDNN keeps ready for products in bfloat16, by measurement (`keel.prepared`)."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +78,11 @@ class Model:
 
 
 def parts_of(
-    stage: StageName, space: Workspace, model: Model, hops: Sequence[Hop], kept: Mapping[str, float]
+    stage: StageName, space: Workspace, model: Model, hops: Sequence[Hop], held: Mapping[str, float]
 ) -> list[Part]:
-    """What a stage holds at its peak; `kept` are bytes that a pass keeps, by the name of its hop."""
+    """What a stage holds at its peak; `held` are the bytes of a pass, by the name of its hop."""
     parts = [*_weights(stage, space, model)]
-    passes = [
-        [Part(hop.name, "a pass", round(kept[hop.name])), *_logits(hop, model)]
-        for hop in hops
-        if hop.kind.startswith("learn")
-    ]
+    passes = [[Part(hop.name, "a pass", round(held[hop.name]))] for hop in hops if hop.kind.startswith("learn")]
     sampling = [_sampling(hop, space, model) for hop in hops if hop.kind == "sample"]
     # one hop after the other: only the largest counts
     parts += max([*passes, *sampling], key=lambda some: sum(part.size for part in some), default=[])
@@ -110,16 +104,16 @@ def _weights(stage: StageName, space: Workspace, model: Model) -> list[Part]:
             return _trained("model", model.total, model.total if stage == "sft" else model.stack)
         case "ppo":
             learned = any(term.kind == "model" for term in space.recipe.ppo.reward)
+            learning = ("policy",) if space.recipe.ppo.critic.body == "policy" else ("policy", "critic")
             if space.recipe.model.layout == "shared":
                 parts = [Part("base of all roles", "weights", 4 * model.total)]
-                parts += [part for role in ("policy", "critic") for part in _adapted(role, 0, model.adapters)]
+                parts += [part for role in learning for part in _adapted(role, 0, model.adapters)]
                 return [*parts, *([Part("reward model", "adapter", 4 * model.adapters)] if learned else [])]
             body = model.stack if space.recipe.ppo.critic.init == "reward" else model.total
             parts = [Part("reference", "weights", 4 * model.total)]
-            if lora:
-                parts += [*_adapted("policy", model.total, model.adapters), *_adapted("critic", body, model.adapters)]
-            else:
-                parts += [*_trained("policy", model.total, model.total), *_trained("critic", body, model.stack)]
+            for role, weights, trained in [("policy", model.total, model.total), ("critic", body, model.stack)]:
+                if role in learning:
+                    parts += _adapted(role, weights, model.adapters) if lora else _trained(role, weights, trained)
             return [*parts, *([Part("reward model", "weights", 4 * model.stack)] if learned else [])]
 
 
@@ -136,33 +130,31 @@ def _adapted(role: str, weights: int, adapters: int) -> list[Part]:
     return [*frozen, Part(role, "adapter, its gradients and optimizer", 16 * adapters)]
 
 
-def _logits(hop: Hop, model: Model) -> list[Part]:
-    if hop.kind in ("learn values", "learn scores"):
-        return []
-    rows = min(
-        Hold.of(model.vocabulary, torch.float32).rows,
-        sum(sum(branch.mask) for tree in hop.trees for branch in tree.branches),
-    )
-    return [Part(hop.name, "logits", _LOGITS * rows * model.vocabulary * 4)]
-
-
 def _sampling(hop: Hop, space: Workspace, model: Model) -> list[Part]:
+    answered = _at_once(hop.trees)
     bytes_each = 2 if space.dtype == torch.bfloat16 else 4
     copies = bytes_each * model.linear + 4 * (model.head or model.total - model.linear)
     return [
         Part(hop.name, "weights laid out", copies),
-        Part(hop.name, "keys and values", _columns(hop.trees) * model.layers * model.column * bytes_each),
+        Part(hop.name, "keys and values", _columns(answered) * model.layers * model.column * bytes_each),
+        Part(hop.name, "logits and probabilities", 2 * 4 * model.vocabulary * len(_answers(answered))),
     ]
 
 
-def _columns(trees: Sequence[Tree]) -> int:
-    """Of the largest batch: those of its prompts, once, and of all rows while the longest answer is written."""
+def _at_once(trees: Sequence[Tree]) -> list[Tree]:
+    """The largest batch that is decoded together."""
     rows, answered = 0, list[Tree]()
     for tree in sorted(trees, key=lambda tree: len(tree.trunk)):
         if answered and rows + len(tree.branches) > BATCH:
             break
         answered.append(tree)
         rows += len(tree.branches)
+    return answered
+
+
+def _columns(answered: Sequence[Tree]) -> int:
+    """Those of its prompts, once, and of all rows while the longest answer is written."""
+    rows = len(_answers(answered))
     prompt, answer = (_rounded(max(lengths)) for lengths in ([len(t.trunk) for t in answered], _answers(answered)))
     return len(answered) * prompt + rows * answer
 

@@ -112,7 +112,7 @@ def plan_of(space: Workspace, against: Path | None) -> Plan:
     config = configuration(start)
     lora = adapter_of(recipe.model)
     tuned: Lora | None = lora if recipe.model.tuning == "lora" else None
-    made = partial(Models, tokenizer=space.chat(start).tokenizer, lora=tuned, products=space.dtype, device=space.device)
+    made = partial(Models, tokenizer=space.chat(start).tokenizer, lora=tuned, passes=space.passes, device=space.device)
     probe = Probe(config, made)
     model = Model.of(config, lora)
     stages: list[Stage] = []
@@ -123,8 +123,8 @@ def plan_of(space: Workspace, against: Path | None) -> Plan:
         budget = {"sft": recipe.sft, "reward": recipe.reward}.get(name, recipe.ppo).micro_tokens
         costs = {hop.name: probe.cost(hop, budget) for hop in hops}
         timed = tuple(Timed(hop, costs[hop.name].seconds * hop.times) for hop in hops)
-        kept = {hop.name: costs[hop.name].kept for hop in hops}
-        stages.append(Stage(name, timed, tuple(parts_of(name, space, model, hops, kept))))
+        held = {hop.name: costs[hop.name].held for hop in hops}
+        stages.append(Stage(name, timed, tuple(parts_of(name, space, model, hops, held))))
     return Plan(tuple(stages), process, run.assumed, _measured(against, stages))
 
 

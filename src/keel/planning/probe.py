@@ -24,8 +24,10 @@ from keel.config import Optimizer
 from keel.data.forest import Branch, Tree, plan
 from keel.models.adapters import Lora
 from keel.models.heads import ScalarHead
-from keel.models.roles import LanguageRole, ScalarRole, language_role, scalar_role
+from keel.models.passes import Passes
+from keel.models.roles import LanguageRole, PolicyCritic, ScalarRole, language_role, scalar_role
 from keel.planning.hops import Hop, Kind
+from keel.planning.live import Live
 from keel.rollout.generator import Request, Sampling
 from keel.rollout.local import LocalGenerator
 from keel.training.batches import micro_batches
@@ -41,10 +43,11 @@ PATIENCE = 3.0
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one batch: seconds, and bytes that a pass keeps for its backward pass (or, sampling, none)."""
+    """Of one batch: seconds, and the most bytes that a pass holds besides weights and their gradients (of a hop that
+    does not learn: none)."""
 
     seconds: float
-    kept: float
+    held: float
 
 
 class Measurable(Protocol):
@@ -69,7 +72,7 @@ class Probe:
         if len(found) == 1:
             return found[0]
         short, long = found
-        return Cost(*(self._extended(getattr(short, name), getattr(long, name)) for name in ("seconds", "kept")))
+        return Cost(*(self._extended(getattr(short, name), getattr(long, name)) for name in ("seconds", "held")))
 
     def _extended(self, short: float, long: float) -> float:
         return max(long, short + (self._layers - SHORT) * (long - short) / (LONG - SHORT))
@@ -88,14 +91,14 @@ class Probe:
 
 
 class Models:
-    """One model in each part that it may play; `lora` and `products` are as in the run."""
+    """One model in each part that it may play; `lora` and `passes` are as in the run."""
 
     def __init__(
         self,
         config: PreTrainedConfig,
         tokenizer: PreTrainedTokenizerBase,
         lora: Lora | None,
-        products: torch.dtype,
+        passes: Passes,
         device: torch.device,
     ) -> None:
         def made() -> PreTrainedModel:
@@ -106,10 +109,10 @@ class Models:
             torch.manual_seed(0)
             width = config.get_text_config().hidden_size
             models = made(), made()
-        self.language: LanguageRole = language_role(models[0], lora, 0, products)
-        self.scalar: ScalarRole = scalar_role(models[1], ScalarHead.zero(width), lora, 0, products)
-        self._weights = {one.untyped_storage().data_ptr() for model in models for one in model.parameters()}
-        self._generator = LocalGenerator(models[0], tokenizer, eos_ids=(), products=products)
+        self.language: LanguageRole = language_role(models[0], lora, 0, passes)
+        self.scalar: ScalarRole = scalar_role(models[1], ScalarHead.zero(width), lora, 0, passes)
+        self._both = PolicyCritic(self.language, width)
+        self._generator = LocalGenerator(models[0], tokenizer, eos_ids=(), products=passes.products)
         self._learners = {role: Learner(role.parameters(), Optimizer(), 1000) for role in (self.language, self.scalar)}
 
     def cost(self, kind: Kind, trees: Sequence[Tree], budget: int) -> Cost:
@@ -120,8 +123,8 @@ class Models:
         share = sum(tree.size for tree in some) / sum(tree.size for tree in trees)
         if kind.startswith("read"):
             return Cost(_seconds(partial(self._read, kind, some, budget)) / share, 0.0)
-        kept = self._kept(kind, some, budget)
-        return Cost(_seconds(partial(self._learn, kind, some, budget)) / share, kept)
+        held = self._held(kind, some, budget)
+        return Cost(_seconds(partial(self._learn, kind, some, budget)) / share, held)
 
     def _sample(self, trees: Sequence[Tree]) -> None:
         self._generator.generate(
@@ -147,27 +150,30 @@ class Models:
                 yield self.scalar.values(micro.forest).square().mean()
             elif kind.endswith("scores"):
                 yield self.scalar.scores(micro.forest).square().mean()
+            elif kind == "learn both":
+                read, values = self._both.read(micro.forest, 1.0)
+                yield read.logprobs.mean() + values.mean()
             elif kind == "learn policy":
                 yield self.language.read(micro.forest, 1.0).logprobs.mean()
             else:
                 yield self.language.logprobs(micro.forest, 1.0).mean()
 
-    def _kept(self, kind: Kind, trees: Sequence[Tree], budget: int) -> float:
-        """Bytes that autograd keeps of the largest pass, weights not counted."""
-        found: dict[int, int] = {}
-        alive = []  # a storage that is freed may give its address to another
+    def _held(self, kind: Kind, trees: Sequence[Tree], budget: int) -> float:
+        """The most bytes that the largest pass holds, forward or backward."""
+        places = max(plan(trees, budget), key=lambda places: sum(trees[place].size for place in places))
+        largest = [trees[place] for place in places]
 
-        def note(kept: Tensor) -> Tensor:
-            storage = kept.untyped_storage()
-            if storage.data_ptr() not in self._weights:
-                found[storage.data_ptr()] = storage.nbytes()
-            alive.append(kept)
-            return kept
+        def passed() -> None:
+            for share in self._shares(kind, largest, budget):
+                share.backward()  # type: ignore[no-untyped-call]
 
-        largest = max(plan(trees, budget), key=lambda places: sum(trees[place].size for place in places))
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda kept: kept):
-            next(self._shares(kind, [trees[place] for place in largest], budget))
-        return float(sum(found.values()))
+        passed()  # from here on the gradients are there
+        with Live() as live:
+            passed()
+        for role in self._learners:
+            for one in role.parameters():
+                one.grad = None
+        return float(live.peak)
 
 
 def _passes(trees: Sequence[Tree], budget: int) -> list[Tree]:

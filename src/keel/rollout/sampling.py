@@ -19,6 +19,8 @@ from keel.rollout.generator import Sampling
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ / golden ratio, the step of the splitmix64 sequence
 _UNIT = 2.0**52  # probability 1 in the integer weights of `draw`: Σ ≤ 2⁵³ stays exact in float64
 _BLOCK = 64
+_NUMBERS = 1 << 22
+"""Integers that `draw` holds at once, beside one row's."""
 
 
 def splitmix64(state: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
@@ -74,8 +76,14 @@ def draw(
 
     Probabilities become integers, ⌊2⁵²·p⌋, before they are summed: integer sums are exact in any order, on any device,
     so a token of weight 0 spans no u at all and can never be drawn, and u → 1 still falls on a token of weight > 0.
-    For the same reason the sum may run over blocks of tokens first and then within one block.
+    For the same reason the sum may run over blocks of tokens first and then within one block. A few rows are drawn at
+    once: the integers of all would take more memory than all else that a step of sampling needs.
     """
+    rows = max(1, _NUMBERS // probabilities.shape[1])
+    if len(probabilities) > rows:
+        keeps = [None] * -(-len(probabilities) // rows) if keep is None else torch.split(keep, rows)
+        parts = zip(torch.split(probabilities, rows), keeps, torch.split(uniform, rows), strict=True)
+        return torch.cat([draw(*part) for part in parts])
     weights = (probabilities * _UNIT).to(torch.int64)  # a power of two: the product is exact
     if keep is not None:
         weights = weights * keep

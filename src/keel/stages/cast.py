@@ -1,4 +1,4 @@
-"""Who plays which role: models from folders, weights in fp32, matrix products in the run's number format."""
+"""Who plays which role: models from folders, weights in fp32, passes as the recipe has them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RoleGenerator:
 
 def policy_to_train(space: Workspace) -> LanguageRole:
     """The recipe's model, to be fine-tuned."""
-    return language_role(_language(space, space.base), _lora(space.recipe.model), space.recipe.seed, space.dtype)
+    return language_role(_language(space, space.base), _lora(space.recipe.model), space.recipe.seed, space.passes)
 
 
 def reward_to_train(space: Workspace) -> ScalarRole:
@@ -44,37 +44,42 @@ def reward_to_train(space: Workspace) -> ScalarRole:
     model = _language(space, space.supervised)
     drawn = torch.Generator().manual_seed(space.recipe.seed)
     head = ScalarHead.normal(model.config.get_text_config().hidden_size, drawn)
-    return scalar_role(model, head, _lora(space.recipe.model), space.recipe.seed, space.dtype)
+    return scalar_role(model, head, _lora(space.recipe.model), space.recipe.seed, space.passes)
 
 
 def frozen_language(space: Workspace, path: Path) -> LanguageRole:
     """A language model that only reads."""
     model = _language(space, path).requires_grad_(False)
-    return LanguageRole(Decoder(model, space.dtype), Weights(model))
+    return LanguageRole(Decoder(model, space.passes), Weights(model))
 
 
 def frozen_reward(space: Workspace, path: Path) -> ScalarRole:
     """A reward model that only scores."""
     model = load_reward_model(path, torch.float32, space.device).requires_grad_(False)
     head = ScalarHead.of(model).requires_grad_(False)
-    return ScalarRole(Backbone(model, space.dtype), head, Weights(model))
+    return ScalarRole(Backbone(model, space.passes), head, Weights(model))
 
 
 def online_roles(space: Workspace, reward: Path | None) -> Roles:
     """Policy, reference, critic and reward in the layout of the recipe; `reward` is a reward model of the policy's own
     tokenizer, or None where there is no such."""
     recipe = space.recipe
+    on_policy = recipe.ppo.critic.body == "policy"
     if recipe.model.layout == "shared":
         base = _language(space, space.supervised)
-        return shared(base, adapter_of(recipe.model), recipe.ppo.critic.init, reward, recipe.seed, space.dtype)
+        start = "policy" if on_policy else recipe.ppo.critic.init
+        return shared(base, adapter_of(recipe.model), start, reward, recipe.seed, space.passes)
     policy, reference = (_language(space, space.supervised) for _ in range(2))
     scored = None if reward is None else _scalar(space, reward)
-    if recipe.ppo.critic.init == "reward" and reward is not None:
+    critic: tuple[PreTrainedModel, ScalarHead] | None
+    if on_policy:
+        critic = None
+    elif recipe.ppo.critic.init == "reward" and reward is not None:
         critic = _scalar(space, reward)
     else:
         body = _language(space, space.supervised)
         critic = body, ScalarHead.zero(body.config.get_text_config().hidden_size)
-    return separate(policy, reference, critic, scored, _lora(recipe.model), recipe.seed, space.dtype)
+    return separate(policy, reference, critic, scored, _lora(recipe.model), recipe.seed, space.passes)
 
 
 def _language(space: Workspace, path: Path) -> PreTrainedModel:

@@ -20,6 +20,7 @@ from keel.data.chat import Chat
 from keel.display import Display
 from keel.errors import UserError
 from keel.models.load import load_tokenizer
+from keel.models.passes import Passes
 from keel.stages.sources import Sources
 from keel.tasks.task import Task
 from keel.tasks.town_desk.task import TownDesk
@@ -52,6 +53,11 @@ class Workspace:
     def base(self) -> Path:
         """The model that the recipe starts from."""
         return base_of(self.recipe)
+
+    @property
+    def passes(self) -> Passes:
+        """How the recipe's models are run over forests."""
+        return Passes(self.dtype, self.recipe.model.recompute)
 
     def model(self, stage: StageName) -> Path:
         """Where a stage leaves its model."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from keel.data.forest import Branch, Forest, Tree
-from keel.models.roles import LanguageRole, ScalarRole
+from keel.models.roles import Critic, LanguageRole
 from keel.training.batches import micro_batches
 from keel.types import Annotated, Rollout, Scored, Valued
 
@@ -35,7 +35,7 @@ def annotate(
     return [Annotated(one, mine, theirs) for one, mine, theirs in zip(scored, own, frozen, strict=True)]
 
 
-def value(annotated: Sequence[Annotated], critic: ScalarRole, budget: int) -> list[Valued]:
+def value(annotated: Sequence[Annotated], critic: Critic, budget: int) -> list[Valued]:
     """The critic's value of the state before every sampled token."""
     rollouts = [one.scored.rollout for one in annotated]
     values = _per_rollout(rollouts, critic, critic.values, budget)
@@ -46,7 +46,7 @@ def value(annotated: Sequence[Annotated], critic: ScalarRole, budget: int) -> li
 
 
 def _per_rollout(
-    rollouts: Sequence[Rollout], role: LanguageRole | ScalarRole, read: Callable[[Forest], Tensor], budget: int
+    rollouts: Sequence[Rollout], role: LanguageRole | Critic, read: Callable[[Forest], Tensor], budget: int
 ) -> list[tuple[float, ...]]:
     """One number per sampled token, cut back into rollouts."""
     with torch.no_grad():

@@ -54,12 +54,12 @@ class Learner:
 
         `shares` are scalars whose sum is the loss of the batch. A gradient that is not finite moves nothing.
         """
+        return self.move(run_backward(shares))
+
+    def move(self, loss: float) -> StepReport:
+        """Clip the gradient that is there and move the weights once; `loss` is what it is the gradient of."""
         rate = self.settings.lr * schedule(self.settings, self.taken, self.steps)
         self.taken += 1
-        loss = 0.0
-        for share in shares:
-            share.backward()  # type: ignore[no-untyped-call]
-            loss += share.item()
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm))
         finite = math.isfinite(norm)
         if finite:
@@ -68,6 +68,15 @@ class Learner:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return StepReport(loss, norm, rate, int(not finite))
+
+
+def run_backward(shares: Iterable[Tensor]) -> float:
+    """Gather the gradients of all shares; the sum of the shares."""
+    loss = 0.0
+    for share in shares:
+        share.backward()  # type: ignore[no-untyped-call]
+        loss += share.item()
+    return loss
 
 
 def schedule(settings: Optimizer, taken: int, steps: int) -> float:

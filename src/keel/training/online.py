@@ -14,14 +14,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from keel.config import Ppo
 from keel.data.chat import Chat
+from keel.data.forest import Forest
 from keel.maths.controllers import AdaptiveKL, FixedKL
+from keel.maths.logprobs import TokenLogprobs
 from keel.maths.losses import ppo_clip, value_clip
 from keel.maths.reduce import mean_over
-from keel.models.roles import Roles
+from keel.models.roles import Critic, LanguageRole, PolicyCritic, Roles
 from keel.rollout.episode import converse
 from keel.rollout.generator import Generator, Sampling
 from keel.rollout.score import Scorer
@@ -29,7 +32,7 @@ from keel.training.algorithm import GAE, Algorithm, InReward
 from keel.training.annotate import annotate, tree_of, value
 from keel.training.batches import micro_batches
 from keel.training.credit import credit
-from keel.training.learner import Learner
+from keel.training.learner import Learner, run_backward
 from keel.training.monitor import Tally, summarise
 from keel.training.records import Record
 from keel.types import CriticSample, Prompt, Valued
@@ -153,30 +156,48 @@ def learn(
         policy:  1/N·Σ_t max(−ρ_t·A_t, −clip(ρ_t, 1±ε)·A_t)
         critic:  c_v/N·Σ_t ½·max((V_t − G_t)², (clip(V_t, V_old,t ± ε_v) − G_t)²)
 
-    N = sampled tokens of the minibatch.
+    N = sampled tokens of the minibatch. Where the critic is a head on the policy, one pass yields both, and the
+    gradient of their sum moves the policy; while the policy waits, its states are read without one.
     """
     count = sum(len(sample.logprobs) for group in batch for sample in group)
     trees = [tree_of([sample.rollout for sample in group]) for group in batch]
 
-    def policy_shares() -> Iterator[Tensor]:
-        role = roles.policy
+    def parts(role: LanguageRole | Critic) -> Iterator[tuple[Forest, list[CriticSample]]]:
         for micro in micro_batches(trees, settings.micro_tokens, role.layout, role.device):
-            part = [sample for place in micro.places for sample in batch[place]]
-            old = micro.forest.column([one.logprobs for one in part])
-            advantages = micro.forest.column([one.advantages for one in part])
-            read = role.read(micro.forest, temperature)
-            tally.read_policy(read, old, advantages, algorithm.clip)
-            yield mean_over(ppo_clip(read.logprobs, old, advantages, *algorithm.clip), count)
+            yield micro.forest, [sample for place in micro.places for sample in batch[place]]
+
+    def policy_loss(read: TokenLogprobs, forest: Forest, part: Sequence[CriticSample]) -> Tensor:
+        old = forest.column([one.logprobs for one in part])
+        advantages = forest.column([one.advantages for one in part])
+        tally.read_policy(read, old, advantages, algorithm.clip)
+        return mean_over(ppo_clip(read.logprobs, old, advantages, *algorithm.clip), count)
+
+    def critic_loss(values: Tensor, forest: Forest, part: Sequence[CriticSample]) -> Tensor:
+        old = forest.column([one.values for one in part])
+        returns = forest.column([one.returns for one in part])
+        return algorithm.value_coef * mean_over(value_clip(values, old, returns, algorithm.value_clip), count)
+
+    def policy_shares() -> Iterator[Tensor]:
+        for forest, part in parts(roles.policy):
+            yield policy_loss(roles.policy.read(forest, temperature), forest, part)
 
     def critic_shares() -> Iterator[Tensor]:
-        role = roles.critic
-        for micro in micro_batches(trees, settings.micro_tokens, role.layout, role.device):
-            part = [sample for place in micro.places for sample in batch[place]]
-            old = micro.forest.column([one.values for one in part])
-            returns = micro.forest.column([one.returns for one in part])
-            loss = value_clip(role.values(micro.forest), old, returns, algorithm.value_clip)
-            yield algorithm.value_coef * mean_over(loss, count)
+        for forest, part in parts(roles.critic):
+            yield critic_loss(roles.critic.values(forest), forest, part)
 
+    def shares_of_both(role: PolicyCritic, losses: list[float]) -> Iterator[Tensor]:
+        for forest, part in parts(role):
+            read, values = role.read(forest, temperature)
+            both = policy_loss(read, forest, part), critic_loss(values, forest, part)
+            losses[:] = [total + share.item() for total, share in zip(losses, both, strict=True)]
+            yield sum(both, torch.zeros((), device=role.device))
+
+    if policy is not None and isinstance(roles.critic, PolicyCritic):
+        losses = [0.0, 0.0]
+        run_backward(shares_of_both(roles.critic, losses))
+        tally.step("policy", policy.move(losses[0]))
+        tally.step("value", critic.move(losses[1]))
+        return
     if policy is not None:
         tally.step("policy", policy.step(policy_shares()))
     tally.step("value", critic.step(critic_shares()))
