@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import MutableMapping
 
-PRODUCTS = 64
+PRODUCTS = 32
 """How many are kept: those of a pass, forward and backward, and of the sampler's step."""
 _SETTINGS = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
 
