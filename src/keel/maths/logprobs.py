@@ -1,4 +1,4 @@
-"""Log-probabilities of tokens, read from hidden states without ever holding [tokens, vocabulary] in full precision."""
+"""Log-probabilities of tokens, read from hidden states without ever holding a large [tokens, vocabulary]."""
 
 from __future__ import annotations
 
