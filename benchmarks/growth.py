@@ -113,7 +113,7 @@ def train(case: Case) -> float:
     role = language_role(model_of(case), None, 0, Passes(dtype_of("auto", torch.device("cpu"))))
     learner = Learner(role.parameters(), Optimizer(), 10_000)
     count = max(1, 2 * PASS // case.length)
-    trees = [Tree(text[:1], (Branch(text[1:], (True,) * (case.length - 1)),)) for text in texts_of(case, count)]
+    trees = trees_of(case, count)
 
     def step() -> None:
         learner.step(
@@ -156,6 +156,7 @@ def measure(axis: Axis) -> dict[str, list[Point]]:
 
 
 def model_of(case: Case) -> LlamaForCausalLM:
+    """With random weights, always the same."""
     torch.manual_seed(0)
     return LlamaForCausalLM(
         LlamaConfig(
@@ -170,7 +171,13 @@ def model_of(case: Case) -> LlamaForCausalLM:
     )
 
 
+def trees_of(case: Case, count: int) -> list[Tree]:
+    """Texts of which every token but the first is trained."""
+    return [Tree(text[:1], (Branch(text[1:], (True,) * (case.length - 1)),)) for text in texts_of(case, count)]
+
+
 def texts_of(case: Case, count: int) -> list[tuple[int, ...]]:
+    """Random tokens, always the same."""
     draw = torch.Generator().manual_seed(0)
     return [tuple(row) for row in torch.randint(case.vocabulary, (count, case.length), generator=draw).tolist()]
 

@@ -24,14 +24,14 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from benchmarks.growth import Case, model_of, texts_of
+from benchmarks.growth import Case, model_of, texts_of, trees_of
 from benchmarks.versus_trl import machine
 from benchmarks.versus_trl.measure import Memory
 from keel.allocator import keep_freed_memory
 from keel.config import Ppo, Sft
 from keel.config import Sampling as SamplingSection
 from keel.data.chat import Chat
-from keel.data.forest import Branch, Tree
+from keel.display import SilentDisplay
 from keel.models.adapters import Lora
 from keel.models.heads import ScalarHead
 from keel.models.load import load_language_model, load_tokenizer
@@ -108,11 +108,9 @@ def prepare(case: Case, folder: Path) -> None:
 def sft(case: Case, folder: Path, passes: Passes) -> None:
     """`keel.training.sft.fine_tune`, adapters alone."""
     role = language_role(load_language_model(folder / "base", torch.float32, CPU), Lora(), 0, passes)
-    texts = texts_of(case, TEXTS)
-    trees = [Tree(text[:1], (Branch(text[1:], (True,) * (case.length - 1)),)) for text in texts]
     settings = Sft(batch_size=TEXTS, max_steps=STEPS)
-    with tempfile.TemporaryDirectory() as kept, Record(Path(kept), _Unwatched()) as record:
-        fine_tune(role, trees, [], settings, 0, record)
+    with tempfile.TemporaryDirectory() as kept, Record(Path(kept), SilentDisplay()) as record:
+        fine_tune(role, trees_of(case, TEXTS), [], settings, 0, record)
 
 
 def ppo(case: Case, folder: Path, passes: Passes) -> None:
@@ -129,15 +127,8 @@ def ppo(case: Case, folder: Path, passes: Passes) -> None:
     prompts = [Prompt(str(place), (Message("user", text),)) for place, text in enumerate(texts)]
     scorer = LearnedReward(roles.reward, budget=settings.micro_tokens)
     generator, chat = RoleGenerator(roles.policy, local), Chat(tokenizer, None, "plain")
-    with tempfile.TemporaryDirectory() as kept, Record(Path(kept), _Unwatched()) as record:
+    with tempfile.TemporaryDirectory() as kept, Record(Path(kept), SilentDisplay()) as record:
         practise(roles, generator, scorer, chat, prompts, settings, 0, record, lambda update: None)
-
-
-class _Unwatched:
-    """A watcher that looks away."""
-
-    def step(self, step: int, metrics: object) -> None:
-        """Nothing."""
 
 
 WORKS = {"sft": sft, "ppo": ppo}

@@ -31,6 +31,7 @@ from keel.config import Optimizer, Ppo, Reward, Sft
 from keel.config import Sampling as SamplingSection
 from keel.data.chat import Chat
 from keel.data.forest import Branch, Tree
+from keel.display import SilentDisplay
 from keel.maths.advantages import group_zscore
 from keel.maths.kl import k3
 from keel.maths.losses import ppo_clip
@@ -262,16 +263,9 @@ def ppo(bench: Bench) -> None:
         bench.lap(sum(len(one.tokens) for one in rollouts), shapes)
 
     scorer = LearnedReward(roles.reward, budget=settings.micro_tokens)
-    with tempfile.TemporaryDirectory() as folder, Record(Path(folder), _Unwatched()) as record:
+    with tempfile.TemporaryDirectory() as folder, Record(Path(folder), SilentDisplay()) as record:
         bench.watch.start()
         practise(roles, generator, scorer, chat, prompts, settings, 0, record, keep)
-
-
-class _Unwatched:
-    """A watcher that looks away."""
-
-    def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Nothing."""
 
 
 def cast_of(bench: Bench) -> Roles:

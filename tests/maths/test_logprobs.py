@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
 
 from keel.maths.logprobs import Hold, token_logprobs, token_logprobs_and_entropy
+from keel.planning.live import Live
 
 M, D, V = 23, 5, 11
 
@@ -131,24 +129,6 @@ def test_without_gradient_each_row_is_read_once() -> None:
     torch.testing.assert_close(out.logprobs, token_logprobs_and_entropy(hidden, head, labels).logprobs.detach())
 
 
-class PeakBytes(TorchDispatchMode):
-    """The largest sum of storages alive at one time, forward and backward, as every operation is seen."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live = WeakIdKeyDictionary()
-        self.peak = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                storage = leaf.untyped_storage()
-                self.live[storage] = storage.nbytes()
-        self.peak = max(self.peak, sum(self.live.values()))
-        return out
-
-
 @pytest.mark.parametrize("grad", [True, False])
 def test_peak_grows_with_the_chunk_and_not_with_the_batch(grad: bool) -> None:
     m, d, v = 128, 4, 509
@@ -157,7 +137,7 @@ def test_peak_grows_with_the_chunk_and_not_with_the_batch(grad: bool) -> None:
     def peak(chunk: int) -> float:
         hidden, weight = torch.randn(m, d, requires_grad=grad), torch.randn(v, d, requires_grad=grad)
         labels = torch.randint(v, (m,))
-        with PeakBytes() as bytes_alive:
+        with Live() as bytes_alive:
             out = token_logprobs_and_entropy(hidden, lambda h: h @ weight.T, labels, 0.7, Hold(chunk))
             if grad:
                 out.logprobs.sum().backward()
