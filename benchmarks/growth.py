@@ -29,12 +29,11 @@ from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from benchmarks.versus_trl import machine
-from keel.allocator import keep_freed_memory
 from keel.config import Optimizer
 from keel.data.forest import Branch, Tree
 from keel.models.passes import Passes
 from keel.models.roles import language_role
-from keel.prepared import keep_few_products
+from keel.process import set_up
 from keel.rollout.generator import Request, Sampling
 from keel.rollout.local import LocalGenerator
 from keel.stages.workspace import dtype_of
@@ -267,8 +266,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="default: %(default)s")
     parser.add_argument("--only", nargs="*", choices=[axis.name for axis in AXES], help="default: all")
     given = parser.parse_args(argv)
-    keep_freed_memory()
-    keep_few_products()
+    set_up()
     found = {axis.name: measure(axis) for axis in AXES if not given.only or axis.name in given.only}
     given.out.mkdir(parents=True, exist_ok=True)
     numbers = {name: {work: [asdict(p) for p in some] for work, some in works.items()} for name, works in found.items()}

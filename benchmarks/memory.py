@@ -27,7 +27,6 @@ from transformers import PreTrainedTokenizerFast
 from benchmarks.growth import Case, model_of, texts_of, trees_of
 from benchmarks.versus_trl import machine
 from benchmarks.versus_trl.measure import Memory
-from keel.allocator import keep_freed_memory
 from keel.config import Ppo, Sft
 from keel.config import Sampling as SamplingSection
 from keel.data.chat import Chat
@@ -37,7 +36,7 @@ from keel.models.heads import ScalarHead
 from keel.models.load import load_language_model, load_tokenizer
 from keel.models.passes import Passes
 from keel.models.roles import language_role, scalar_role, shared
-from keel.prepared import keep_few_products
+from keel.process import set_up
 from keel.rollout.local import LocalGenerator
 from keel.rollout.score import LearnedReward
 from keel.stages.cast import RoleGenerator
@@ -158,8 +157,7 @@ def _child(case: Case, *arguments: str) -> str:
 
 def _work(place: int, name: str, folder: Path, recompute: bool) -> Iterator[str]:
     memory = Memory()
-    keep_freed_memory()
-    keep_few_products()
+    set_up()
     if name == "prepare":
         prepare(SIZES[place], folder)
         return

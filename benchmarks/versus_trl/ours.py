@@ -26,7 +26,6 @@ from benchmarks.versus_trl.inputs import Inputs, endings
 from benchmarks.versus_trl.measure import Lap, Measurement, Memory, Stopwatch
 from benchmarks.versus_trl.work import Reader, Shape, work_of
 from benchmarks.versus_trl.workloads import ENDINGS, NEW_TOKENS, Workload, find
-from keel.allocator import keep_freed_memory
 from keel.config import Optimizer, Ppo, Reward, Sft
 from keel.config import Sampling as SamplingSection
 from keel.data.chat import Chat
@@ -42,7 +41,7 @@ from keel.models.heads import ScalarHead
 from keel.models.load import load_language_model, load_reward_model, load_tokenizer
 from keel.models.passes import Passes
 from keel.models.roles import LanguageRole, Roles, Weights, language_role, scalar_role, separate, shared
-from keel.prepared import keep_few_products
+from keel.process import set_up
 from keel.rollout.generator import Completion, Generator, Request, Sampling
 from keel.rollout.local import LocalGenerator
 from keel.rollout.score import LearnedReward
@@ -335,8 +334,7 @@ def main(argv: Sequence[str]) -> None:
     workload = find(given.workload)
     warmup = workload.warmup if given.warmup is None else given.warmup
     steps = given.steps or workload.steps
-    tuned = keep_freed_memory()  # this and the next as the command line does before its first stage
-    keep_few_products()
+    tuned = set_up()  # as the command line does before its first stage
     laps = run(workload, Inputs(given.inputs), given.model, warmup + steps)
     setting = {
         "dtype": str(dtype_of("auto", CPU)).removeprefix("torch."),

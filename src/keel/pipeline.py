@@ -10,13 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from keel.allocator import keep_freed_memory
 from keel.config import Recipe, dump_recipe
 from keel.diagnostics.report import write_report
 from keel.display import Display
 from keel.errors import UserError
 from keel.models.load import inspect_language_model
-from keel.prepared import keep_few_products
+from keel.process import set_up
 from keel.stages.evaluation import check_evaluation, evaluation
 from keel.stages.ppo import check_practising, practising
 from keel.stages.preferences import check_collecting, collect_preferences
@@ -91,8 +90,7 @@ def _run(stages: Sequence[StageName], recipe: Recipe, directory: Path, display: 
 
 def checked(stages: Sequence[StageName], recipe: Recipe, directory: Path, display: Display) -> Workspace:
     """The stages' workspace, with all that can be known to be wrong said as a UserError; nothing is written."""
-    keep_freed_memory()
-    keep_few_products()
+    set_up()
     supervised = directory / "sft" / "model" if "sft" in stages else _start(recipe, directory)
     space = open_workspace(recipe, directory, display, supervised, stages)
     _check(space)

@@ -8,8 +8,8 @@ GROWN = "batch = [grouped[place] for place in places]"
 
 MUTATIONS = [
     # The optimizer step
-    Mutation("learner.run_backward", "mean of the shares", "share.backward()", "(share / 2).backward()"),
-    Mutation("learner.run_backward", "loss of the last share only", "loss += share.item()", "loss = share.item()"),
+    Mutation("learner.step", "mean of the shares", "share.backward()", "(share / 2).backward()"),
+    Mutation("learner.step", "loss of the last share only", "loss += share.item()", "loss = share.item()"),
     Mutation("learner.move", "gradients pile up", "        self.optimizer.zero_grad(set_to_none=True)\n", ""),
     Mutation("learner.move", "steps on nan", "finite = math.isfinite(norm)", "finite = True"),
     Mutation("learner.move", "steps on inf", "math.isfinite(norm)", "not math.isnan(norm)"),
@@ -364,9 +364,21 @@ MUTATIONS = [
         "return algorithm.value_coef * mean_over(",
         "return mean_over(",
     ),
-    Mutation("online.learn", "both at another temperature", "role.read(forest, temperature)", "role.read(forest, 1.0)"),
-    Mutation("online.learn", "the critic's part of both left out", "yield sum(both, ", "yield sum(both[:1], "),
-    Mutation("online.learn", "the policy's part of both left out", "yield sum(both, ", "yield sum(both[1:], "),
+    Mutation(
+        "online.learn", "both at another temperature", "critic.read(forest, temperature)", "critic.read(forest, 1.0)"
+    ),
+    Mutation(
+        "online.learn",
+        "the critic's part of both left out",
+        "(shares[0] + shares[1]).backward()",
+        "shares[0].backward()",
+    ),
+    Mutation(
+        "online.learn",
+        "the policy's part of both left out",
+        "(shares[0] + shares[1]).backward()",
+        "shares[1].backward()",
+    ),
     Mutation("online.learn", "losses of both change places", "policy.move(losses[0])", "policy.move(losses[1])"),
     Mutation("online.learn", "loss of the last part alone", "total + share.item() for", "share.item() for"),
     Mutation("online.learn", "the head waits", 'tally.step("value", critic.move(losses[1]))\n        return', "return"),

@@ -54,7 +54,11 @@ class Learner:
 
         `shares` are scalars whose sum is the loss of the batch. A gradient that is not finite moves nothing.
         """
-        return self.move(run_backward(shares))
+        loss = 0.0
+        for share in shares:
+            share.backward()  # type: ignore[no-untyped-call]
+            loss += share.item()
+        return self.move(loss)
 
     def move(self, loss: float) -> StepReport:
         """Clip the gradient that is there and move the weights once; `loss` is what it is the gradient of."""
@@ -68,15 +72,6 @@ class Learner:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return StepReport(loss, norm, rate, int(not finite))
-
-
-def run_backward(shares: Iterable[Tensor]) -> float:
-    """Gather the gradients of all shares; the sum of the shares."""
-    loss = 0.0
-    for share in shares:
-        share.backward()  # type: ignore[no-untyped-call]
-        loss += share.item()
-    return loss
 
 
 def schedule(settings: Optimizer, taken: int, steps: int) -> float:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from keel.config import Ppo
@@ -32,7 +31,7 @@ from keel.training.algorithm import GAE, Algorithm, InReward
 from keel.training.annotate import annotate, tree_of, value
 from keel.training.batches import micro_batches
 from keel.training.credit import credit
-from keel.training.learner import Learner, run_backward
+from keel.training.learner import Learner
 from keel.training.monitor import Tally, summarise
 from keel.training.records import Record
 from keel.types import CriticSample, Prompt, Valued
@@ -185,16 +184,13 @@ def learn(
         for forest, part in parts(roles.critic):
             yield critic_loss(roles.critic.values(forest), forest, part)
 
-    def shares_of_both(role: PolicyCritic, losses: list[float]) -> Iterator[Tensor]:
-        for forest, part in parts(role):
-            read, values = role.read(forest, temperature)
-            both = policy_loss(read, forest, part), critic_loss(values, forest, part)
-            losses[:] = [total + share.item() for total, share in zip(losses, both, strict=True)]
-            yield sum(both, torch.zeros((), device=role.device))
-
     if policy is not None and isinstance(roles.critic, PolicyCritic):
         losses = [0.0, 0.0]
-        run_backward(shares_of_both(roles.critic, losses))
+        for forest, part in parts(roles.policy):
+            read, values = roles.critic.read(forest, temperature)
+            shares = policy_loss(read, forest, part), critic_loss(values, forest, part)
+            (shares[0] + shares[1]).backward()  # type: ignore[no-untyped-call]
+            losses = [total + share.item() for total, share in zip(losses, shares, strict=True)]
         tally.step("policy", policy.move(losses[0]))
         tally.step("value", critic.move(losses[1]))
         return

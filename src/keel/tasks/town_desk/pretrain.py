@@ -27,8 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from keel.allocator import keep_freed_memory
-from keel.prepared import keep_few_products
+from keel.process import set_up
 from keel.tasks.town_desk.corpus import END, VERDICT, Span, check, document
 from keel.tasks.town_desk.facts import draw_facts, render
 from keel.tasks.town_desk.gold import gold_score
@@ -196,8 +195,7 @@ def optimizers(model: LlamaForCausalLM, peak: float) -> tuple[torch.optim.Optimi
 def train(out: Path, steps: int, size: int, peak: float, seed: int, minutes: float) -> None:
     """Warm-up of 100 steps, then a fall to zero, linear over the last 40 % of `steps` or `minutes`, whichever ends
     first."""
-    keep_freed_memory()
-    keep_few_products()
+    set_up()
     tokenizer = train_tokenizer(seed)
     model = build_model(tokenizer, seed)
     both = optimizers(model, peak)
