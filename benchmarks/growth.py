@@ -115,9 +115,7 @@ def train(case: Case) -> float:
     trees = trees_of(case, count)
 
     def step() -> None:
-        learner.step(
-            role.logprobs(micro.forest, 1.0).mean() for micro in micro_batches(trees, PASS, "forest", role.device)
-        )
+        learner.step(role.logprobs(micro.forest, 1.0).mean() for micro in micro_batches(trees, None, role))
 
     return count * case.length / _seconds(step)
 

@@ -39,7 +39,7 @@ from keel.models.adapters import Lora
 from keel.models.decoder import Decoder
 from keel.models.heads import ScalarHead
 from keel.models.load import load_language_model, load_reward_model, load_tokenizer
-from keel.models.passes import Passes
+from keel.models.passes import Passes, pass_tokens
 from keel.models.roles import LanguageRole, Roles, Weights, language_role, scalar_role, separate, shared
 from keel.process import set_up
 from keel.rollout.generator import Completion, Generator, Request, Sampling
@@ -163,10 +163,9 @@ def dpo(bench: Bench) -> None:
     reference = frozen(bench)
     trees, tokens = pair_trees(bench)
     learner = Learner(policy.parameters(), Optimizer(), bench.steps)
-    budget = Sft().micro_tokens
 
     def shares(batch: Sequence[Tree]) -> Iterator[Tensor]:
-        for micro in micro_batches(batch, budget, policy.layout, policy.device):
+        for micro in micro_batches(batch, None, policy):
             with torch.no_grad():
                 theirs = reference.logprobs(micro.forest, 1.0)
             ratios = policy.logprobs(micro.forest, 1.0) - theirs
@@ -209,7 +208,7 @@ def grpo(bench: Bench) -> None:
         rewards = torch.tensor([float(len(set(one.tokens)) % 7) for one in completions])
         group = torch.arange(len(prompts)).repeat_interleave(bench.workload.samples)
         advantages = torch.split(group_zscore(rewards, group), bench.workload.samples)
-        micros = list(micro_batches(trees, Ppo().micro_tokens, policy.layout, policy.device))
+        micros = list(micro_batches(trees, None, policy))
         with torch.no_grad():
             fixed = [reference.logprobs(micro.forest, 1.0) for micro in micros]
         old: list[Tensor] = []
@@ -338,7 +337,7 @@ def main(argv: Sequence[str]) -> None:
     laps = run(workload, Inputs(given.inputs), given.model, warmup + steps)
     setting = {
         "dtype": str(dtype_of("auto", CPU)).removeprefix("torch."),
-        "micro_tokens": Ppo().micro_tokens,
+        "micro_tokens": pass_tokens(Inputs(given.inputs).size(given.model).hidden, CPU),
         "allocator": "set by keel" if tuned else "as it is",
         "threads": torch.get_num_threads(),
     }

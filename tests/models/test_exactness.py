@@ -249,7 +249,7 @@ def test_no_forest_is_read_before_it_was_moved_to_the_models_device(
         watch(owner, name, 1)
     model = build((CONFIGS | CAUSAL_CONFIGS)[family])
     role = language_role(model, None, 0)
-    for micro in micro_batches(random_trees(random.Random(0), 3), 1000, role.layout, role.device):
+    for micro in micro_batches(random_trees(random.Random(0), 3), None, role):
         role.logprobs(micro.forest, 1.0)
     assert {"_padded", {"llama": "hidden", "gemma2": "_packed"}.get(family, "_padded")} <= set(read)
 

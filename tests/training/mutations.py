@@ -81,7 +81,7 @@ MUTATIONS = [
         "[trees[place] for place in reversed(places)]",
         same_because="the mean over all of a batch's tokens does not depend on their order",
     ),
-    Mutation("batches.micro_batches", "leaves one out", "in plan(trees, budget):", "in plan(trees, budget)[:2]:"),
+    Mutation("batches.micro_batches", "leaves one out", "reader.pass_tokens):", "reader.pass_tokens)[:2]:"),
     Mutation("batches.trained_tokens", "counts all tokens", "sum(sum(branch.mask)", "sum(len(branch.mask)"),
     # What people compared, and the reward model
     Mutation("comparisons.comparisons", "margin left out", "row.probability, row.margin)", "row.probability, 0.0)"),

@@ -35,8 +35,9 @@ class Supervised(Section):
     batch_size: Count = 128
     """Examples per optimizer step, in all, however many devices share them."""
 
-    micro_tokens: Count = 2048
-    """Most tokens in one forward pass. It bounds memory and changes speed, never the result."""
+    micro_tokens: Count | None = None
+    """Most tokens in one forward pass; null = by the model's width. It bounds memory and changes speed, and results
+    by rounding only."""
 
     optimizer: Optimizer = Optimizer()
 
@@ -167,8 +168,9 @@ class Ppo(Section):
     minibatches: Count = 1
     """Optimizer steps in one pass; each learns from its share of the prompts. Source: 1 in 1909.08593."""
 
-    micro_tokens: Count = 2048
-    """Most tokens in one forward pass. It bounds memory and changes speed, never the result."""
+    micro_tokens: Count | None = None
+    """Most tokens in one forward pass; null = by the model's width. It bounds memory and changes speed, and results
+    by rounding only."""
 
     sampling: Sampling = Sampling(temperature=0.7)
 

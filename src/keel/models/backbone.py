@@ -20,7 +20,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from keel.data.forest import Branch, Forest, Layout, Tree, grow
 from keel.errors import UserError
 from keel.models import attention, llama
-from keel.models.passes import EXACT, Passes
+from keel.models.passes import EXACT, Passes, pass_tokens
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ class Backbone:
         self.model = bare(model)
         self.stack = stack_of(self.model)[1]
         self.width: int = self.model.config.get_text_config().hidden_size
+        self.pass_tokens: int = pass_tokens(self.width, self.model.device)
         self._room = _position_rows(self.stack, self.model.get_input_embeddings())
         self._own = False
         self.layout: Layout = self._find_layout()

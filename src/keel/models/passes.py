@@ -20,5 +20,16 @@ class Passes:
     recompute: bool = False
 
 
+def pass_tokens(width: int, device: torch.device) -> int:
+    """How many tokens a model of this width reads in one pass, unless it is told.
+
+        2²⁷ / width², at least 512 and at most 2048, on a processor; 2048 elsewhere, which is not measured
+
+    A pass holds memory for every token, and costs time for every call. On a processor the calls no longer weigh where
+    each product has some 10⁹ multiply-adds: 2048 tokens at width 256, 512 at width 512 (docs/performance.md).
+    """
+    return min(2048, max(512, 2**27 // width**2)) if device.type == "cpu" else 2048
+
+
 EXACT = Passes()
 """Products in the weights' own precision, and nothing computed twice."""

@@ -83,6 +83,11 @@ class LanguageRole:
         device: torch.device = self._weights.model.device
         return device
 
+    @property
+    def pass_tokens(self) -> int:
+        """How many tokens it reads in one pass unless it is told."""
+        return self._decoder.backbone.pass_tokens
+
     def logprobs(self, forest: Forest, temperature: float) -> Float[Tensor, " M"]:
         """Log-probability of each masked token at the sampling temperature; nats."""
         labels = _with_spare(forest.labels)
@@ -149,6 +154,11 @@ class ScalarRole:
         device: torch.device = self._weights.model.device
         return device
 
+    @property
+    def pass_tokens(self) -> int:
+        """How many tokens it reads in one pass unless it is told."""
+        return self._backbone.pass_tokens
+
     def values(self, forest: Forest) -> Float[Tensor, " M"]:
         """The number of the state before each masked token: what the critic expects from there on."""
         return self._read(forest, forest.sources)
@@ -200,6 +210,11 @@ class PolicyCritic:
     def device(self) -> torch.device:
         """Where its weights are, and its forests must be."""
         return self._policy.device
+
+    @property
+    def pass_tokens(self) -> int:
+        """How many tokens it reads in one pass unless it is told."""
+        return self._policy.pass_tokens
 
     def values(self, forest: Forest) -> Float[Tensor, " M"]:
         """The number of the state before each masked token, with a gradient to the head alone."""

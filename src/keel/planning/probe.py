@@ -53,7 +53,7 @@ class Cost:
 class Measurable(Protocol):
     """Whatever tells what a batch costs."""
 
-    def cost(self, kind: Kind, trees: Sequence[Tree], budget: int) -> Cost: ...
+    def cost(self, kind: Kind, trees: Sequence[Tree], budget: int | None) -> Cost: ...
 
 
 class Probe:
@@ -65,7 +65,7 @@ class Probe:
         lengths = [self._layers] if self._layers <= LONG else [SHORT, LONG]
         self._models = [models(_shortened(config, count)) for count in lengths]
 
-    def cost(self, hop: Hop, budget: int) -> Cost:
+    def cost(self, hop: Hop, budget: int | None) -> Cost:
         """Of one of the hop's batches."""
         trees = self._random(hop.trees)
         found = [models.cost(hop.kind, trees, budget) for models in self._models]
@@ -115,8 +115,9 @@ class Models:
         self._generator = LocalGenerator(models[0], tokenizer, eos_ids=(), products=passes.products)
         self._learners = {role: Learner(role.parameters(), Optimizer(), 1000) for role in (self.language, self.scalar)}
 
-    def cost(self, kind: Kind, trees: Sequence[Tree], budget: int) -> Cost:
+    def cost(self, kind: Kind, trees: Sequence[Tree], budget: int | None) -> Cost:
         """Of one batch, by a few of its passes where it has many."""
+        budget = budget or self.language.pass_tokens
         if kind == "sample":
             return Cost(_seconds(partial(self._sample, trees)), 0.0)
         some = _passes(trees, budget)
@@ -145,7 +146,7 @@ class Models:
         self._learners[role].step(self._shares(kind, trees, budget))
 
     def _shares(self, kind: Kind, trees: Sequence[Tree], budget: int) -> Iterator[Tensor]:
-        for micro in micro_batches(trees, budget, self.language.layout, self.language.device):
+        for micro in micro_batches(trees, budget, self.language):
             if kind.endswith("values"):
                 yield self.scalar.values(micro.forest).square().mean()
             elif kind.endswith("scores"):

@@ -90,13 +90,14 @@ class LearnedReward:
     """A reward model's score at the last token of each answer, normalised.
 
     `read` is `as_sampled`, or `retold(chat)` for a model with a tokenizer of its own. Answers to one prompt are read as
-    one tree, at most `budget` tokens at a time. Part recorded: "learned", the normalised score.
+    one tree, at most `budget` tokens at a time (None: as many as the
+    role likes best). Part recorded: "learned", the normalised score.
     """
 
     role: ScalarRole
     read: Reader = as_sampled
     normalisation: Normalisation = Normalisation()
-    budget: int = 2048
+    budget: int | None = None
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Scored]:
         """Raises UserError where the model gives something that is no number."""
@@ -107,7 +108,7 @@ class LearnedReward:
         trees = [Tree(trunk, tuple(branch for _, branch in group)) for trunk, group in branches.items()]
         owners = [[i for i, _ in group] for group in branches.values()]
         scores = [0.0] * len(rollouts)
-        for batch in plan(trees, self.budget):
+        for batch in plan(trees, self.budget or self.role.pass_tokens):
             forest = grow([trees[t] for t in batch], self.role.layout).to(self.role.device)
             with torch.inference_mode():
                 found = self.role.scores(forest).tolist()

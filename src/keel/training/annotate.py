@@ -26,7 +26,7 @@ def tree_of(group: Sequence[Rollout]) -> Tree:
 
 
 def annotate(
-    scored: Sequence[Scored], policy: LanguageRole, reference: LanguageRole, temperature: float, budget: int
+    scored: Sequence[Scored], policy: LanguageRole, reference: LanguageRole, temperature: float, budget: int | None
 ) -> list[Annotated]:
     """Log-probs of every sampled token under the policy and the frozen reference, at the sampling temperature."""
     rollouts = [one.rollout for one in scored]
@@ -35,7 +35,7 @@ def annotate(
     return [Annotated(one, mine, theirs) for one, mine, theirs in zip(scored, own, frozen, strict=True)]
 
 
-def value(annotated: Sequence[Annotated], critic: Critic, budget: int) -> list[Valued]:
+def value(annotated: Sequence[Annotated], critic: Critic, budget: int | None) -> list[Valued]:
     """The critic's value of the state before every sampled token."""
     rollouts = [one.scored.rollout for one in annotated]
     values = _per_rollout(rollouts, critic, critic.values, budget)
@@ -46,10 +46,10 @@ def value(annotated: Sequence[Annotated], critic: Critic, budget: int) -> list[V
 
 
 def _per_rollout(
-    rollouts: Sequence[Rollout], role: LanguageRole | Critic, read: Callable[[Forest], Tensor], budget: int
+    rollouts: Sequence[Rollout], role: LanguageRole | Critic, read: Callable[[Forest], Tensor], budget: int | None
 ) -> list[tuple[float, ...]]:
     """One number per sampled token, cut back into rollouts."""
     with torch.no_grad():
-        parts = [read(micro.forest) for micro in micro_batches(trees_of(rollouts), budget, role.layout, role.device)]
+        parts = [read(micro.forest) for micro in micro_batches(trees_of(rollouts), budget, role)]
     flat = torch.cat(parts).float().cpu()
     return [tuple(part.tolist()) for part in torch.split(flat, [len(one.logprobs) for one in rollouts])]

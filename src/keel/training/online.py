@@ -162,7 +162,7 @@ def learn(
     trees = [tree_of([sample.rollout for sample in group]) for group in batch]
 
     def parts(role: LanguageRole | Critic) -> Iterator[tuple[Forest, list[CriticSample]]]:
-        for micro in micro_batches(trees, settings.micro_tokens, role.layout, role.device):
+        for micro in micro_batches(trees, settings.micro_tokens, role):
             yield micro.forest, [sample for place in micro.places for sample in batch[place]]
 
     def policy_loss(read: TokenLogprobs, forest: Forest, part: Sequence[CriticSample]) -> Tensor:

@@ -98,7 +98,7 @@ def fit_reward(
             record.write(step, metrics)
 
 
-def measure(model: ScalarRole, prompts: Sequence[Comparisons], budget: int) -> Fit:
+def measure(model: ScalarRole, prompts: Sequence[Comparisons], budget: int | None) -> Fit:
     """Accuracy, loss and calibration of the model on the pairs of prompts, without training."""
     with torch.no_grad():
         reads = list(_read(model, prompts, budget))
@@ -113,10 +113,10 @@ def measure(model: ScalarRole, prompts: Sequence[Comparisons], budget: int) -> F
     return Fit(_share(list(chain.from_iterable(right))), loss, error, bins, right)
 
 
-def scores(model: ScalarRole, trees: Sequence[Tree], budget: int) -> Float[Tensor, " B"]:
+def scores(model: ScalarRole, trees: Sequence[Tree], budget: int | None) -> Float[Tensor, " B"]:
     """The score of every branch of every tree, in order, on the CPU; units of reward."""
     with torch.no_grad():
-        parts = [model.scores(micro.forest) for micro in micro_batches(trees, budget, model.layout, model.device)]
+        parts = [model.scores(micro.forest) for micro in micro_batches(trees, budget, model)]
     return torch.cat(parts).float().cpu()
 
 
@@ -152,9 +152,9 @@ def _shares(
         yield mean_over(loss * read.weight, len(prompts))
 
 
-def _read(model: ScalarRole, prompts: Sequence[Comparisons], budget: int) -> Iterator[_Read]:
+def _read(model: ScalarRole, prompts: Sequence[Comparisons], budget: int | None) -> Iterator[_Read]:
     """The pairs of all prompts, micro-batch by micro-batch, in order; every answer is read once."""
-    for micro in micro_batches([one.tree for one in prompts], budget, model.layout, model.device):
+    for micro in micro_batches([one.tree for one in prompts], budget, model):
         numbers = model.scores(micro.forest)
         part = [prompts[place] for place in micro.places]
         first = accumulate((len(one.tree.branches) for one in part), initial=0)

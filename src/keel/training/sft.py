@@ -49,13 +49,13 @@ def fine_tune(
             record.write(step, metrics)
 
 
-def mean_nll(policy: LanguageRole, trees: Sequence[Tree], budget: int) -> float:
+def mean_nll(policy: LanguageRole, trees: Sequence[Tree], budget: int | None) -> float:
     """−log π per trained token over all the trees, in nats; e to this power is the perplexity."""
     with torch.no_grad():
         return sum(share.item() for share in _shares(policy, trees, budget))
 
 
-def _shares(policy: LanguageRole, trees: Sequence[Tree], budget: int) -> Iterator[Tensor]:
+def _shares(policy: LanguageRole, trees: Sequence[Tree], budget: int | None) -> Iterator[Tensor]:
     count = trained_tokens(trees)
-    for micro in micro_batches(trees, budget, policy.layout, policy.device):
+    for micro in micro_batches(trees, budget, policy):
         yield mean_over(nll(policy.logprobs(micro.forest, temperature=1.0)), count)

@@ -1,0 +1,34 @@
+"""How many tokens a pass takes: hand arithmetic, and every reader says the same."""
+
+import pytest
+import torch
+
+from keel.data.forest import Branch, Tree
+from keel.models.heads import ScalarHead
+from keel.models.passes import pass_tokens
+from keel.models.roles import language_role, scalar_role
+from keel.training.batches import micro_batches
+from tests.models.small import CONFIGS, build
+
+
+@pytest.mark.parametrize(
+    ("width", "tokens"), [(64, 2048), (256, 2048), (320, 1310), (362, 1024), (512, 512), (513, 512), (4096, 512)]
+)
+def test_a_pass_on_a_processor_has_a_thousand_million_products(width: int, tokens: int) -> None:
+    assert pass_tokens(width, torch.device("cpu")) == tokens
+
+
+def test_elsewhere_it_is_as_long_as_it_gets() -> None:
+    assert pass_tokens(4096, torch.device("cuda")) == 2048
+
+
+def test_a_role_reads_as_much_as_it_likes_unless_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = CONFIGS["llama"]
+    likes = {config.hidden_size: 10}
+    monkeypatch.setattr("keel.models.backbone.pass_tokens", lambda width, device: likes[width])
+    language = language_role(build(config), None, 0)
+    scalar = scalar_role(build(config), ScalarHead.zero(config.hidden_size), None, 0)
+    trees = [Tree((1,), (Branch((2, 3, 4), (True,) * 3),))] * 5
+    assert [micro.places for micro in micro_batches(trees, None, language)] == [(0, 1), (2, 3), (4,)]
+    assert [micro.places for micro in micro_batches(trees, None, scalar)] == [(0, 1), (2, 3), (4,)]
+    assert [micro.places for micro in micro_batches(trees, 12, scalar)] == [(0, 1, 2), (3, 4)]
