@@ -27,6 +27,9 @@ class Arguments(argparse.ArgumentParser):
 
     def read(self, argv: Sequence[str]) -> argparse.Namespace:
         """The values of the command line."""
+        for token in argv:
+            if not _is_text(token):
+                self.error(f"'{token}' is not UTF-8 text; rename the file, or write the value anew")
         given, extra = self.parse_known_args(normalised(argv))
         for token in extra:
             if token.startswith("-") and token != "-":
@@ -42,6 +45,15 @@ class Arguments(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message.removeprefix('argument ')}; see `{self.prog} --help`")
+
+
+def _is_text(token: str) -> bool:
+    """Whether a word of the command line can be printed and written into files."""
+    try:
+        token.encode()
+    except UnicodeEncodeError:  # bytes that were not UTF-8 arrive as half surrogate pairs
+        return False
+    return True
 
 
 def normalised(argv: Sequence[str]) -> list[str]:

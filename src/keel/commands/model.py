@@ -10,6 +10,7 @@ from keel.config import Sampling
 from keel.config.flags import Flags
 from keel.config.load import build
 from keel.config.source import Source
+from keel.data.place import place
 from keel.errors import UserError
 
 _FLAGS = Flags(Sampling)
@@ -35,9 +36,9 @@ def sampling_of(given: argparse.Namespace) -> Sampling:
 
 def find_model(text: str) -> Path:
     """The model that a folder of a run or of a model means. A name that is no folder here is left to the loader."""
-    path = Path(text)
+    path = place(text)
     found = [
-        place for place in (path, path / "ppo" / "model", path / "sft" / "model") if (place / "config.json").is_file()
+        each for each in (path, path / "ppo" / "model", path / "sft" / "model") if (each / "config.json").is_file()
     ]
     if not found and path.exists():
         raise UserError(f"{path} holds no model: give a run with ppo/model or sft/model, or a folder with config.json")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keel.commands.recipes import EVERYTHING, RecipeArguments, directory_of, display_of, recipe_of, report, written
+from keel.data.place import place
 
 
 def plan(argv: Sequence[str]) -> None:
@@ -27,4 +28,4 @@ def plan(argv: Sequence[str]) -> None:
     from keel.planning.plan import plan_of
 
     space = pipeline.checked(pipeline.stages_of(recipe), recipe, directory, display_of(given))
-    report(plan_of(space, None if given.against is None else Path(given.against)), given)
+    report(plan_of(space, None if given.against is None else place(given.against)), given)

@@ -14,6 +14,7 @@ from keel.config import Recipe
 from keel.config.flags import Flags
 from keel.config.load import build, nearest, read
 from keel.config.source import Source, parse
+from keel.data.place import place
 from keel.display import Display, SilentDisplay, for_terminal
 from keel.errors import UserError
 
@@ -85,11 +86,12 @@ def directory_of(recipe: Recipe, name: str) -> Path:
 
 
 def free_of_files(directory: Path) -> Path:
-    """The same path; UserError where a file is in the way of making it a folder."""
-    for place in (directory, *directory.parents):
-        if place.exists() and not place.is_dir():
-            raise UserError(f"{place} is a file, so {directory} cannot be a folder; choose another")
-    return directory
+    """The same path, its ~ resolved; UserError where a file is in the way of making it a folder."""
+    folder = place(directory)
+    for each in (folder, *folder.parents):
+        if each.exists() and not each.is_dir():
+            raise UserError(f"{each} is a file, so {folder} cannot be a folder; choose another")
+    return folder
 
 
 def display_of(given: argparse.Namespace) -> Display:

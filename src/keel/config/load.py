@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from itertools import accumulate
@@ -14,10 +15,12 @@ from pydantic_core import ErrorDetails
 from keel.config.parts import RewardTerm
 from keel.config.recipe import Recipe
 from keel.config.section import Section, leaves
-from keel.config.source import Source, Trail, described, parse
+from keel.config.source import Source, Trail, described, parse, short
 from keel.errors import UserError
 
 S = TypeVar("S", bound=Section)
+_DEEPEST = 20
+_NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 
 _OTHER_NAMES: Mapping[str, str] = {
     "learning_rate": "optimizer.lr",
@@ -47,6 +50,7 @@ _EXPECTED: Mapping[str, str] = {
     "int_type": "a whole number",
     "float_type": "a number",
     "string_type": "text",
+    "string_too_short": "text that is not empty",
     "bool_type": "true or false",
     "tuple_type": "a list such as [a, b]",
     "dict_type": "a mapping such as {prompt: question}",
@@ -75,13 +79,15 @@ def read(path: Path) -> Source:
         raise UserError(f"there is no recipe {path}; `keel init DIR` writes one to start from") from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a text file in UTF-8; a recipe is YAML") from None
-    except OSError as error:
-        raise UserError(f"cannot read the recipe {path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # a ValueError where there is a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"cannot read the recipe {short(str(path))}: {reason}") from None
     return parse(text, str(path))
 
 
 def build(source: Source, kind: type[S]) -> S:
     """The recipe, or part of one, that the values describe; UserError about the first fault and how many follow."""
+    _require_text(source)
     try:
         return kind.model_validate(source.values)
     except ValidationError as error:
@@ -90,6 +96,22 @@ def build(source: Source, kind: type[S]) -> S:
         first, *others = [fault for fault in faults if fault["loc"] not in within]  # a bad entry empties its list too
         more = f" ({len(others)} more like this)" if others else ""
         raise UserError(" ".join(f"{_sentence(first, source)}{more}".split())) from None
+
+
+def _require_text(source: Source) -> None:
+    """UserError for a text that could not be written down again, and for what is nested as no recipe is."""
+    waiting: list[tuple[Trail, Any]] = [((), source.values)]
+    while waiting:
+        trail, value = waiting.pop()
+        place = source.origin(trail) or "recipe"
+        if len(trail) > _DEEPEST:
+            raise UserError(f"{place}: nested too deeply for a recipe")
+        if isinstance(value, str) and (found := _NO_TEXT.search(value)):
+            raise UserError(f"{place}: {'.'.join(map(str, trail))} holds {found[0]}, which no text may; leave it out")
+        if isinstance(value, Mapping):
+            waiting += [((*trail, key), one) for key, item in value.items() for one in (key, item)]
+        elif isinstance(value, list | tuple):
+            waiting += [((*trail, index), item) for index, item in enumerate(value)]
 
 
 def nearest(unknown: str) -> str | None:

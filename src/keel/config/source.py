@@ -63,6 +63,8 @@ def parse(text: str, name: str) -> Source:
         raise UserError(f"{place}: not valid YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:  # PyYAML takes "\U00110000" for a character
+        raise UserError(f"{name}: not valid YAML: an escape or a version in it is out of range ({error})") from None
     except RecursionError:
         raise UserError(f"{name}: nested too deeply for a recipe") from None
     if value is None:
@@ -89,7 +91,10 @@ def inline(text: str, name: str) -> Any:
     """A value as one writes it in YAML on one line: 0.02, null, [a, b], {prompt: question}."""
     if text[:1] not in "[{\"'" or not text:
         return scalar(text)
-    return parse(f"value: {text}", name).values["value"]
+    values = parse(f"value: {text}", name).values
+    if len(values) > 1:
+        raise UserError(f"{name}: one value was asked for, found more in {described(text)}")
+    return values["value"]
 
 
 def described(value: Any) -> str:
@@ -100,18 +105,19 @@ def described(value: Any) -> str:
         case bool():
             return f"{str(value).lower()} (a yes/no)"
         case int():
-            return f"{_short(repr(value))} (a whole number)"
+            return f"{short(repr(value))} (a whole number)"
         case float():
             return f"{value!r} (a number)"
         case str():
-            return f'"{_short(value)}" (text)'
+            return f'"{short(value)}" (text)'
         case list() | tuple():
             return f"a list of {len(value)}"
         case _:
             return "a section" if isinstance(value, Mapping) else type(value).__name__
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """The text, or as much of its beginning as an error has room for."""
     return text if len(text) <= 60 else text[:59] + "…"
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 
+from keel.data.place import short
 from keel.data.read import Value, kind, quoted
 from keel.data.row import Row, unpacked
 from keel.types import Conversation, Message
@@ -136,9 +137,11 @@ def _message(row: Row, entry: Value, place: str) -> Message:
     called = next((name for name in _CALLS if entry.get(name)), None)
     if called is not None:
         raise row.error(f"'{place}' holds '{called}', which a text cannot carry; write the call into 'content'.")
-    known = _ROLES.get(str(entry[role]).lower())
+    who = entry[role]
+    known = _ROLES.get(who.lower()) if isinstance(who, str) else None
     if known is None:
-        raise row.error(f"'{place}' has the role '{entry[role]}'; use system, user, assistant or tool.")
+        said = f"'{short(who)}'" if isinstance(who, str) else kind(who)
+        raise row.error(f"'{place}' has the role {said}; use system, user, assistant or tool.")
     return Message(known, _content(row, entry[content], place))
 
 

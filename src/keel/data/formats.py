@@ -34,9 +34,10 @@ from typing import Any, Generic, TypeVar
 
 from keel.data.conversation import CONVERSATIONS, PROMPTS, answer, conversation, prompt
 from keel.data.nearest import did_you_mean
+from keel.data.place import short
 from keel.data.read import quoted, records
 from keel.data.row import Row
-from keel.errors import UserError
+from keel.errors import UserError, one_line
 from keel.types import Conversation, Demonstration, Preference, Prompt, Ranking
 
 T = TypeVar("T")
@@ -85,7 +86,7 @@ class Rows(Generic[T]):
         parts += _tally(self.notes)
         if self.unused:
             parts.append(f"columns not used: {', '.join(self.unused)}")
-        return "; ".join(parts) + "."
+        return one_line("; ".join(parts) + ".")
 
 
 @dataclass(frozen=True)
@@ -294,9 +295,9 @@ def _prompt(row: Row, number: int, places: dict[str, str]) -> Prompt | _Drop:
             kept[row.column(name)] = row.take(name)
     if _blank(asked):
         return _Drop("empty prompt")
-    label = str(row.take("id")) if row.filled("id") else str(number)
+    label = row.label("id") if row.filled("id") else str(number)
     if label in places:
-        raise row.error(f"has the id '{label}', which {places[label]} has too; ids should be unique.")
+        raise row.error(f"has the id '{short(label)}', which {places[label]} has too; ids should be unique.")
     places[label] = row.where
     columns = row.rest() | kept
     row.used.update(columns)

@@ -10,11 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
+
 from keel.data.nearest import did_you_mean
+from keel.data.place import place
 from keel.errors import UserError
 
 _SPEC = re.compile(r"(?P<name>[^#]+?)(#(?P<config>[^:]+))?(:(?P<split>\w[\w.+-]*(\[[^\]]*\])?))?")
 _PLAIN_BUILDERS = ("json", "csv", "parquet", "arrow", "text")
+
+# How `datasets` fails on files that are damaged or were written by something else.
+_REFUSALS = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, pa.ArrowException)
 
 
 def is_saved(folder: Path) -> bool:
@@ -30,11 +36,15 @@ def rows(spec: str, before: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
     if match is None:
         raise UserError(f"datasets:{spec}: is no data set's name; write datasets:NAME, or datasets:NAME#CONFIG:SPLIT.")
     name, config, split = match["name"], match["config"], match["split"]
-    local = Path(name).expanduser()
+    local = place(name)
     table = _saved(local, split) if is_saved(local) else _named(name, config, split, before)
     label = f"{name}:{split}" if split else name
-    for index, fields in enumerate(table):
-        yield label, index, dict(fields)
+    index = -1
+    try:
+        for index, fields in enumerate(table):
+            yield label, index, dict(fields)
+    except (*_REFUSALS, ImportError) as error:  # ImportError: pictures and sounds need libraries of their own
+        raise UserError(f"{label}, row {index + 1}: cannot be read ({_line(error)}); leave the column out.") from None
 
 
 def _saved(folder: Path, split: str | None) -> Any:
@@ -42,7 +52,7 @@ def _saved(folder: Path, split: str | None) -> Any:
 
     try:
         loaded = datasets.load_from_disk(str(folder))
-    except (OSError, ValueError, KeyError) as error:
+    except _REFUSALS as error:
         raise UserError(f"{folder}: cannot be loaded as a saved data set ({_line(error)}); save it again.") from None
     if isinstance(loaded, datasets.DatasetDict):
         return _split(loaded, split, str(folder))
@@ -63,7 +73,7 @@ def _named(name: str, config: str | None, split: str | None, before: str) -> Any
         if split is None:
             return _split(datasets.load_dataset(name, config), None, f"datasets:{name}")
         return datasets.load_dataset(name, config, split=split)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except (*_REFUSALS, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
             f"{before}`datasets` cannot load '{name}' ({_line(error)}); check its name, config and split,"
             " or give the path of a file."

@@ -2,7 +2,8 @@
 
 A record is what one row held, with the place to look at when something is wrong with it:
 `train.jsonl:7` (line 7), `train.csv:7`, `train.json:7` (lines count from 1), or
-`train.parquet, row 6` (rows count from 0, as pandas shows them). Nothing is ever unpickled.
+`train.parquet, row 6` (rows count from 0, as pandas shows them). Nothing is ever unpickled, and what a format allows
+but a row would lose (a key that is given twice) is an error.
 """
 
 from __future__ import annotations
@@ -10,23 +11,28 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 
 from keel.data import hub
-from keel.data.nearest import did_you_mean
+from keel.data.place import neighbour, place, short
 from keel.errors import UserError
 
 Value = object
 _BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _SPACE = re.compile(r"[ \t\r\n]*")
+_HALF = re.compile(r"[\ud800-\udfff]")
+_HALF_ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
+_MOST_NAMES = 20
 _DATASET_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(#[\w.-]+)?(:[\w\[\]:%+.-]+)?")
 
 
@@ -42,7 +48,7 @@ def records(source: str | Path) -> Iterator[Record]:
     """Every row of `source`, in order; a folder's files in the order of their names.
 
     `source` is a file (`.jsonl`, `.ndjson`, `.json`, `.csv`, `.parquet`), a folder (all such files in
-    it and below it; hidden ones and other kinds are left alone), a folder written by
+    it and below it, each folder once; hidden ones and other kinds are left alone), a folder written by
     `Dataset.save_to_disk`, or a dataset's name: `datasets:NAME`, `datasets:NAME:SPLIT`,
     `datasets:NAME#CONFIG:SPLIT`, or the same without `datasets:` where no such path exists.
 
@@ -50,7 +56,7 @@ def records(source: str | Path) -> Iterator[Record]:
     """
     if isinstance(source, str) and source.startswith("datasets:"):
         return _from_dataset(source.removeprefix("datasets:"))
-    path = Path(source).expanduser()
+    path = place(source)
     if path.is_dir():
         return _from_dataset(str(path)) if hub.is_saved(path) else _from_folder(path)
     if path.exists():
@@ -58,6 +64,8 @@ def records(source: str | Path) -> Iterator[Record]:
     if isinstance(source, str) and _may_be_a_dataset(source, path):
         hint = "" if "/" in source else _neighbour(path)
         return _from_dataset(source, f"no file or folder is called '{source}'{hint}, and ")
+    if path.is_symlink():
+        raise UserError(f"{source}: is a link that leads to no file; mend it, or give the path of the data itself.")
     raise UserError(f"{source}: no such file or folder{_neighbour(path)}; give the path of a data file that exists.")
 
 
@@ -71,7 +79,7 @@ def _may_be_a_dataset(source: str, path: Path) -> bool:
 def _neighbour(path: Path) -> str:
     if not path.parent.is_dir():
         return f" (the folder {path.parent} does not exist either)"
-    return did_you_mean(path.name, (entry.name for entry in path.parent.iterdir()))
+    return neighbour(path)
 
 
 def _from_dataset(spec: str, before: str = "") -> Iterator[Record]:
@@ -80,14 +88,34 @@ def _from_dataset(spec: str, before: str = "") -> Iterator[Record]:
 
 
 def _from_folder(folder: Path) -> Iterator[Record]:
-    below = sorted(path for path in folder.rglob("*") if path.is_file())
-    seen = [path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    try:
+        seen = sorted(_below(folder))
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be looked into ({error.strerror}); check its rights.") from None
     files = [path for path in seen if path.suffix.lower() in _READERS]
     if not files:
         found = ", ".join(sorted({path.suffix or path.name for path in seen})) or "nothing"
         raise UserError(f"{folder}: the folder holds no {_suffixes()} file (found: {found}); point to your data.")
     for path in files:
         yield from _from_file(path)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """The files in and below a folder that are not hidden, links that lead nowhere among them; each folder once."""
+    known: set[str] = set()
+    for at, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        real = os.path.realpath(at)
+        if real in known:  # a link leads back here
+            folders.clear()
+            continue
+        known.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = (Path(at, name) for name in names if not name.startswith("."))
+        yield from (path for path in paths if path.is_file() or path.is_symlink())
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
 def _from_file(path: Path) -> Iterator[Record]:
@@ -150,13 +178,18 @@ def _json(path: Path) -> Iterator[Record]:
 
 def _items(text: str, path: Path) -> Iterator[tuple[int, Value]]:
     """The elements of a top-level JSON list, each with the line that it begins on."""
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(object_pairs_hook=_each_once)
+    halves = _HALF_ESCAPED.search(text) is not None
     line, counted = 1, 0
     position = _after_space(text, text.index("[") + 1)
     while text[position : position + 1] != "]":
         line, counted = line + text.count("\n", counted, position), position
         try:
             value, position = decoder.raw_decode(text, position)
+            if halves:
+                _require_characters(value)
+        except _LostError as error:
+            raise _bad_json(error, f"{path}:{line}") from None
         except (ValueError, RecursionError) as error:
             raise _bad_json(error, str(path)) from None
         yield line, value
@@ -212,16 +245,35 @@ def _csv_rows(reader: Iterator[list[str]], path: Path) -> Iterator[Record]:
 def _parquet(path: Path) -> Iterator[Record]:
     index = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            names = file.schema_arrow.names
+            if len(set(names)) < len(names):
+                raise UserError(f"{path}: the columns ({quoted(names)}) should have a name each; rename them.")
             for batch in file.iter_batches(batch_size=1024):
-                for fields in batch.to_pylist():
-                    yield Record(fields, f"{path}, row {index}")
+                columns = [
+                    _values(column, f"{path}: column '{name}'") for name, column in zip(names, batch, strict=True)
+                ]
+                for cells in zip(*columns, strict=True):
+                    yield Record(dict(zip(names, cells, strict=True)), f"{path}, row {index}")
                     index += 1
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the file system's complaint; Arrow's own about damaged pages have no number
         reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(f"{path}: is not a valid Parquet file ({reason}); write it again.") from None
+
+
+def _values(column: pa.Array, what: str) -> list[Value]:
+    try:
+        values: list[Value] = column.to_pylist()
+    except (
+        pa.ArrowException,
+        ValueError,
+        OverflowError,
+    ) as error:  # a date in the year 36812, a name twice in a struct
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"{what} holds what cannot be read ({reason}); write it as text, or leave it out.") from None
+    return values
 
 
 _READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
@@ -248,15 +300,53 @@ def _utf8(path: Path, data: bytes, first_line: int) -> str:
         ) from None
 
 
+def strict_json(text: str) -> Value:
+    """The value of a JSON text. ValueError or RecursionError for what is none, or would not be held as it stands."""
+    value = json.loads(text, object_pairs_hook=_each_once)
+    if _HALF_ESCAPED.search(text):
+        _require_characters(value)
+    return value
+
+
+class _LostError(ValueError):
+    """JSON that is valid, but of which something would be lost."""
+
+
+def _each_once(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _LostError(f"'{short(twice)}' is given twice in one object; keep one of them")
+    return fields
+
+
+def _require_characters(value: Value) -> None:
+    """_LostError where a text, or a key, is none that a file could hold; without recursion, as values may be deep."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str) and (found := _HALF.search(one)):
+            raise _LostError(f"a text holds {found[0]}, half of a character that takes two; write the text anew")
+        if isinstance(one, dict):
+            waiting += [*one, *one.values()]
+        elif isinstance(one, list):
+            waiting += one
+
+
 def _loads(text: str, where: str) -> Value:
     try:
-        return json.loads(text)
+        return strict_json(text)
     except (ValueError, RecursionError) as error:
         raise _bad_json(error, where) from None
 
 
 def _bad_json(error: Exception, where: str) -> UserError:
     """What is wrong with a JSON text; `where` is the file, or the file and line if the text is that line."""
+    if isinstance(error, _LostError):
+        return UserError(f"{where}: {error}.")
+    if isinstance(error, RecursionError):
+        return UserError(f"{where}: is JSON that is nested too deeply; correct it.")
     if not isinstance(error, json.JSONDecodeError):
         return UserError(f"{where}: is JSON that cannot be held ({error}); correct the value.")
     place = where if re.search(r":\d+$", where) else f"{where}:{error.lineno}"
@@ -278,8 +368,10 @@ def _object(value: Value, where: str) -> dict[str, Value]:
 
 
 def quoted(names: Iterable[str]) -> str:
-    """'a', 'b', 'c'."""
-    return ", ".join(f"'{name}'" for name in names)
+    """'a', 'b', 'c'; of many or long names what an error has room for."""
+    listed = [f"'{short(name)}'" for name in names]
+    more = len(listed) - _MOST_NAMES
+    return ", ".join(listed[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def kind(value: Value) -> str:

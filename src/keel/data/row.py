@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from keel.data.nearest import did_you_mean
-from keel.data.read import Record, Value, kind, quoted
+from keel.data.read import Record, Value, kind, quoted, strict_json
 from keel.errors import UserError
 
 
@@ -84,6 +84,13 @@ class Row:
             raise self.error(f"'{self.column(name)}' should be a text, not {kind(value)}; correct the row.")
         return value
 
+    def label(self, name: str) -> str:
+        """A column that must hold a text or a number, as text."""
+        value = self.take(name)
+        if not isinstance(value, (str, int, float)):
+            raise self.error(f"'{self.column(name)}' should be a text or a number, not {kind(value)}; correct the row.")
+        return str(value)
+
     def number(self, name: str, low: float = -math.inf, high: float = math.inf) -> float:
         """A column that must hold a finite number within [low, high]; a text such as "0.7" (CSV) will do."""
         return self._number(self.take(name), self.column(name), low, high)
@@ -107,15 +114,20 @@ class Row:
             number = math.nan
         if not (math.isfinite(number) and low <= number <= high):
             bounds = f" from {low:g} to {high:g}" if math.isfinite(low + high) else ""
-            raise self.error(f"'{column}' should be a number{bounds}, not {value!r:.40}; correct the row.")
+            raise self.error(f"'{column}' should be a number{bounds}, not {_shown(value)}; correct the row.")
         return number
+
+
+def _shown(value: Value) -> str:
+    """A single value as Python writes it, cut off where it is long; what kind of thing anything else is."""
+    return kind(value) if isinstance(value, (list, dict, tuple)) else f"{value!r:.40}"
 
 
 def unpacked(value: Value) -> Value:
     """A text that is a JSON list (CSV knows no lists) becomes that list; anything else stays what it is."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            return json.loads(value)
+            return strict_json(value)
         except (ValueError, RecursionError):
             return value
     return value

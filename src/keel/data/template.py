@@ -16,7 +16,7 @@ import jinja2
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from keel.data.nearest import did_you_mean
+from keel.data.place import neighbour, place
 from keel.errors import UserError
 from keel.types import Conversation
 
@@ -32,6 +32,8 @@ PLAIN = (
 """Raw text for base models: no roles, each turn as it stands. A newline follows a turn that does not end in white
 space, unless it is the last; it belongs to the prompt. BOS comes first where the tokenizer adds one by itself."""
 
+# What the expressions of a template may end with, as those of any program: {{ 1 / 0 }}.
+_FAULTS = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
 _MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 Span = tuple[int, int]
 
@@ -57,7 +59,7 @@ def read_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> s
         adds_bos = tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
         return ("{{ bos_token }}" if adds_bos else "") + PLAIN
     if template is not None:
-        return _read_file(Path(template).expanduser())
+        return _read_file(place(template))
     name = str(tokenizer.name_or_path) or type(tokenizer).__name__
     if not tokenizer.chat_template:
         raise UserError(
@@ -65,21 +67,24 @@ def read_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> s
             " a Jinja file."
         )
     try:
-        return str(tokenizer.get_chat_template())
+        own = tokenizer.get_chat_template()
     except ValueError:
         raise UserError(
             f"{name}: the tokenizer has several chat templates and none is the default; give the path of one."
         ) from None
+    if not isinstance(own, str):
+        raise UserError(f"{name}: the tokenizer's chat template is of type {type(own).__name__}; give a Jinja file.")
+    return own
 
 
 def _read_file(path: Path) -> str:
     try:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        beside = path.parent.iterdir() if path.parent.is_dir() else ()
-        hint = did_you_mean(path.name, ("plain", *(entry.name for entry in beside)))
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UserError(f"{path}: cannot be read as a chat template ({reason}){hint}; give a Jinja file.") from None
+        raise UserError(
+            f"{path}: cannot be read as a chat template ({reason}){neighbour(path, 'plain')}; give a Jinja file."
+        ) from None
     if not source.strip():
         raise UserError(f"{path}: the chat template is empty; give a Jinja file that writes the messages.")
     return source
@@ -119,6 +124,12 @@ class Template:
         if not spans:
             raise UserError("chat template: its {% generation %} markers leave the assistant's turn out; mark it.")
         end = spans[-1][1]
+        said = next(message.content for message in reversed(completion) if message.role == "assistant")
+        if said.strip() and not text[spans[-1][0] : end].removesuffix(self._eos).strip():
+            raise UserError(
+                f"chat template: leaves out the answer {said[:40]!r} of the conversation {_opening(messages)}; use a"
+                " template that writes what the assistant said."
+            )
         return Rendered(text[:end], len(cue), tuple(spans), control.ends_turn(spans[-1]))
 
     def _heads(self, prompt: Conversation, completion: Conversation, cue: str, text: str) -> list[int]:
@@ -156,7 +167,7 @@ class Template:
                 add_generation_prompt=cue,
                 **self._tokenizer.special_tokens_map,
             )
-        except (jinja2.TemplateError, TypeError) as error:
+        except (jinja2.TemplateError, *_FAULTS) as error:
             roles = ", ".join(message.role for message in messages)
             raise UserError(
                 f"chat template: refuses the turns {roles} of the conversation {_opening(messages)} ({error}); change"

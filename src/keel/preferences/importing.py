@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from keel.data.place import short
 from keel.data.read import Record, Value, kind, quoted, records
 from keel.errors import UserError
 from keel.preferences.judgement import STRONGEST, Answer, Assignment, Item, Judgement
@@ -103,12 +104,13 @@ def _item(record: Record, columns: Columns, prefix: str, number: int) -> Item:
 def _text(record: Record, name: str) -> str:
     """A number or a truth value counts as the text that JSON writes for it: PandaLM holds an answer `true`."""
     value = _value(record, name)
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool | int | float) and math.isfinite(value):
         return json.dumps(value)
     if not isinstance(value, str):
-        raise UserError(
-            f"{record.where}: column '{name}' holds {kind(value)} where a text is needed; correct the cell."
-        )
+        found = (
+            "NaN or an infinity" if isinstance(value, float) else kind(value)
+        )  # pandas writes NaN for a missing text
+        raise UserError(f"{record.where}: column '{name}' holds {found} where a text is needed; correct the cell.")
     return value
 
 
@@ -130,5 +132,7 @@ def _meaning(cell: str, name: str, columns: Columns, record: Record) -> int:
     meanings = {str(value): strength for value, strength in columns.values.items()}
     if cell not in meanings:
         known = quoted(meanings)
-        raise UserError(f"{record.where}: column '{name}' holds '{cell}'; give it a meaning beside those of {known}.")
+        raise UserError(
+            f"{record.where}: column '{name}' holds '{short(cell)}'; give it a meaning beside those of {known}."
+        )
     return meanings[cell]
