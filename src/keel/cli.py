@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
 from keel import __version__
-from keel.errors import UserError
+from keel.errors import Stopped, UserError
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ COMMANDS = (
     Command("init", "write a commented recipe into a folder", "keel init mine", "init:init"),
     Command("run", "run every stage of a recipe", "keel run mine/recipe.yaml --ppo.kl.coef 0.02", "run:run"),
     Command("plan", "memory and time of a run, before it starts", "keel plan mine/recipe.yaml", "plan:plan"),
+    Command("check", "find what would spoil a run, before it starts", "keel check mine/recipe.yaml", "check:check"),
     Command("sft", "fine-tune a model on demonstrations", "keel sft --model PATH --data FILE --dir OUT", "stage:sft"),
     Command("reward", "fit a reward model to preferences", "keel reward --model PATH --data FILE", "stage:reward"),
     Command("ppo", "optimise a model against a reward", "keel ppo --model PATH --reward PATH", "stage:ppo"),
@@ -45,29 +47,39 @@ nothing; this is about as fast as the better of the two in either case.
 
 
 def main() -> None:
-    """Entry point: exits with 0, 1 (a bug: traceback), 2 (a mistake in the input: one sentence) or 130 (Ctrl-C)."""
+    """Entry point: exits with 0, 1 (a bug: traceback), 2 (a mistake in the input: one sentence), or 130
+    (Ctrl-C) and 143 (SIGTERM)."""
     sys.exit(run(sys.argv[1:]))
 
 
 def run(argv: Sequence[str]) -> int:
     """Runs one command line and returns the exit status."""
+    return ending(lambda: dispatch(argv), ["keel", *argv])
+
+
+def ending(work: Callable[[], int | None], command: Sequence[str]) -> int:
+    """Does the work and returns the exit status, its own where it has one; `command` is what would go on with it."""
     try:
-        dispatch(argv)
+        status = work()
         sys.stdout.flush()
     except UserError as error:
         print(f"keel: error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stop:
+        again = shlex.join(command)
+        print(f"\nkeel: stopped after step {stop.step}, which is kept. To go on:\n\n  {again}", file=sys.stderr)
+        return 128 + stop.signal
     except KeyboardInterrupt:
         print("\nkeel: stopped by Ctrl-C; what was finished is kept", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output (head, less) has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    return 0
+    return status or 0
 
 
-def dispatch(argv: Sequence[str]) -> None:
-    """Calls the command that argv names, or prints help or the version."""
+def dispatch(argv: Sequence[str]) -> int | None:
+    """Calls the command that argv names, or prints help or the version; returns the command's own exit status."""
     name = argv[0] if argv else "--help"
     if name in {"-h", "--help", "help"}:
         print(usage())
@@ -79,7 +91,9 @@ def dispatch(argv: Sequence[str]) -> None:
         for variable, value in ENVIRONMENT.items():
             os.environ.setdefault(variable, value)
         module, _, function = find(name).function.partition(":")
-        getattr(import_module(f"keel.commands.{module}"), function)(argv[1:])
+        status: int | None = getattr(import_module(f"keel.commands.{module}"), function)(argv[1:])
+        return status
+    return None
 
 
 def find(name: str) -> Command:

@@ -39,6 +39,9 @@ class Display(Protocol):
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         """`step` steps of the stage are done; `metrics` are the newest values."""
 
+    def resumed(self, step: int) -> None:
+        """The stage goes on: `step` of its steps were done before."""
+
     def note(self, text: str) -> None:
         """A sentence for the user that stays on the screen."""
 
@@ -50,6 +53,8 @@ class SilentDisplay:
         return _nothing()
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def resumed(self, step: int) -> None: ...
 
     def note(self, text: str) -> None: ...
 
@@ -64,11 +69,12 @@ class PlainDisplay:
         self._name = ""
         self._total: int | None = None
         self._began = self._said = 0.0
+        self._before = 0
         self._last: str | None = None
 
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[None]:
-        self._name, self._total, self._last = name, total, None
+        self._name, self._total, self._last, self._before = name, total, None, 0
         self._began = self._clock()
         self._said = float("-inf")
         yield
@@ -79,12 +85,15 @@ class PlainDisplay:
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         now = self._clock()
         of = f"{step}/{self._total}" if self._total else f"{step}"
-        left = remaining(step, self._total, now - self._began)
+        left = remaining(step - self._before, self._total and self._total - self._before, now - self._began)
         words = [f"{self._name} {of}", *shown(metrics), *([f"{duration(left)} left"] if left else [])]
         self._last = "  ".join(words)
         if now - self._said >= self._every:
             self._say(self._last)
             self._said, self._last = now, None
+
+    def resumed(self, step: int) -> None:
+        self._before, self._began = step, self._clock()
 
     def note(self, text: str) -> None:
         self._say(text)
@@ -126,6 +135,10 @@ class RichDisplay:
             raise ValueError("a step outside a stage")
         self._progress.update(self._task, completed=step)
         self._numbers.plain = "  ".join(shown(metrics))
+
+    def resumed(self, step: int) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.reset(self._task, completed=step)
 
     def note(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False)

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-import json
-import platform
-import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from keel.config import Recipe, dump_recipe
+from keel.data.write import write_json, write_text
 from keel.diagnostics.report import write_report
 from keel.display import Display
 from keel.errors import UserError
 from keel.models.load import inspect_language_model
+from keel.preflight.stages import preflight
+from keel.preflight.table import Checked
 from keel.process import set_up
-from keel.stages.evaluation import check_evaluation, evaluation
-from keel.stages.ppo import check_practising, practising
-from keel.stages.preferences import check_collecting, collect_preferences
-from keel.stages.reward import reward_modelling
-from keel.stages.sft import check_fine_tuning, fine_tuning
+from keel.stages.evaluation import check_evaluation, evaluation, evaluation_reads
+from keel.stages.fingerprints import of_file, of_folder, of_rows
+from keel.stages.lineage import Input, Lineage, Made, settings_of, versions
+from keel.stages.occupied import occupied
+from keel.stages.ppo import check_practising, practising, practising_reads
+from keel.stages.preferences import (
+    check_collecting,
+    collect_preferences,
+    collecting_reads,
+    preferences_are_there,
+    preferences_of,
+)
+from keel.stages.reuse import CHECKPOINTS, decide, put_aside, report_of
+from keel.stages.reward import reward_modelling, reward_modelling_reads
+from keel.stages.sft import check_fine_tuning, fine_tuning, fine_tuning_reads
 from keel.stages.workspace import (
     Facts,
     StageName,
     Workspace,
     base_of,
     open_workspace,
-    peak_mb,
-    write_json,
-    write_text,
 )
 from keel.summary import STAGES, Summary
-
-VERSIONS = ("keel", "torch", "transformers", "peft", "tokenizers", "numpy")
+from keel.training.checkpoint import discard
 
 
 def run(recipe: Recipe, directory: Path, display: Display) -> Summary:
@@ -69,23 +75,94 @@ def run_stage(name: Literal["sft", "reward", "ppo"], recipe: Recipe, directory: 
     return _run(stages[name], recipe, directory, display)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A stage: what can be checked before anything runs, what its result follows from, its work, and what it makes."""
+
+    check: Callable[[Workspace], None]
+    reads: Callable[[Workspace], dict[str, Input]]
+    work: Callable[[Workspace], None]
+    made: Callable[[Workspace], dict[str, str]]
+
+
+def _model_of(name: StageName) -> Callable[[Workspace], dict[str, str]]:
+    """What a stage that trains makes: its model."""
+
+    def made(space: Workspace) -> dict[str, str]:
+        folder = space.model(name)
+        return {"model": of_folder(folder)} if folder.is_dir() else {}
+
+    return made
+
+
+def _preferences_made(space: Workspace) -> dict[str, str]:
+    return {"preferences": of_rows(preferences_of(space))} if preferences_are_there(space) else {}
+
+
+def _answers_made(space: Workspace) -> dict[str, str]:
+    path = space.directory / "evaluation" / "answers.jsonl"
+    return {"answers.jsonl": of_file(path)} if path.is_file() else {}
+
+
+def _nothing_to_check(_: Workspace) -> None: ...
+
+
+_STAGES: Mapping[StageName, Stage] = {
+    "sft": Stage(check_fine_tuning, fine_tuning_reads, fine_tuning, _model_of("sft")),
+    "preferences": Stage(check_collecting, collecting_reads, collect_preferences, _preferences_made),
+    "reward": Stage(_nothing_to_check, reward_modelling_reads, reward_modelling, _model_of("reward")),
+    "ppo": Stage(check_practising, practising_reads, practising, _model_of("ppo")),
+    "evaluation": Stage(check_evaluation, evaluation_reads, evaluation, _answers_made),
+}
+
+
 def _run(stages: Sequence[StageName], recipe: Recipe, directory: Path, display: Display) -> Summary:
-    start = time.monotonic()
     space = checked(stages, recipe, directory, display)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{directory} cannot be made ({error.strerror}); choose another folder with --dir") from error
-    write_text(directory / "resolved.yaml", dump_recipe(recipe))
-    if "sft" in stages:
-        fine_tuning(space)
-    if "reward" in stages:
-        reward_modelling(space, collect_preferences(space))
-    if "ppo" in stages:
-        practising(space)
-    if "evaluation" in stages:
-        evaluation(space)
-    return _finish(space, start)
+    with occupied(directory):
+        write_text(directory / "resolved.yaml", dump_recipe(recipe))
+        for name in stages:
+            _make(name, space)
+        return _finish(space)
+
+
+def _make(name: StageName, space: Workspace) -> None:
+    """Keep the stage that is in the folder, go on with it, or make it; what was there before is put aside."""
+    stage, folder = _STAGES[name], space.directory / name
+    made = Made(name, settings_of(space.recipe, name), stage.reads(space))
+    space.keys[name] = made.key
+    decision = decide(folder, made, stage.made(space))
+    if decision.action == "keep":
+        space.display.note(decision.sentence())
+        space.reports[name] = report_of(space.directory, name)
+    else:
+        if decision.action == "make anew":
+            kept = space.name(put_aside(space.directory, name))
+            space.display.note(f"{decision.sentence()}; what was there is kept in {kept}")
+        Lineage(made, {}, versions()).write(folder)
+        if decision.action != "go on":
+            _look(name, space)
+        stage.work(space)
+        Lineage(made, stage.made(space), versions()).write(folder)
+    discard(folder / CHECKPOINTS)
+
+
+def _look(name: StageName, space: Workspace) -> None:
+    """The preflight of a stage, shown and written down. UserError where something is red and the recipe says stop."""
+    if space.recipe.preflight == "off":
+        return
+    found = preflight(space, name)
+    write_json(space.directory / name / "preflight.json", Checked((found,)).to_json())
+    space.display.note(found.brief())
+    red = [one for one in found.findings if one.verdict == "red"]
+    if red and space.recipe.preflight == "stop" and name != "evaluation":  # which spoils nothing
+        raise UserError(
+            f"{STAGES[name]} was not started, for {' and '.join(f'“{one.check}”' for one in red)} would spoil it (see "
+            "above); mend it, or go on all the same with --preflight say"
+        )
 
 
 def checked(stages: Sequence[StageName], recipe: Recipe, directory: Path, display: Display) -> Workspace:
@@ -103,7 +180,7 @@ def _start(recipe: Recipe, directory: Path) -> Path:
     The folder's fine-tuned model, if it was made from the recipe's own; else the recipe's own.
     """
     trained = directory / "sft" / "model"
-    base = _report(directory, "sft").get("base")
+    base = report_of(directory, "sft").get("base")
     if trained.is_dir() and base is not None and _same(Path(base), Path(recipe.model.path)):
         return trained
     return base_of(recipe)
@@ -113,26 +190,20 @@ def _check(space: Workspace) -> None:
     """UserError for all that can be known before the first step: models, templates, files, rewards, settings."""
     start = space.base if "sft" in space.stages else space.supervised
     space.chat(inspect_language_model(start))
-    checks: Mapping[StageName, Callable[[Workspace], None]] = {
-        "sft": check_fine_tuning,
-        "preferences": check_collecting,
-        "ppo": check_practising,
-        "evaluation": check_evaluation,
-    }
-    for name, check in checks.items():
+    for name, stage in _STAGES.items():
         if name in space.stages:
-            check(space)
+            stage.check(space)
 
 
-def _finish(space: Workspace, start: float) -> Summary:
+def _finish(space: Workspace) -> Summary:
     before = _built_on(space)
     known = before | space.reports
     summary = Summary.of(
         stages={name: known[name] for name in STAGES if name in known},
-        seconds=time.monotonic() - start + sum(facts["seconds"] for facts in before.values()),
-        peak_mb=max([peak_mb(), *(facts["peak_mb"] for facts in before.values())]),
+        seconds=sum(float(facts["seconds"]) for facts in known.values()),
+        peak_mb=max(float(facts["peak_mb"]) for facts in known.values()),
         seed=space.recipe.seed,
-        versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
+        versions=versions(),
         directory=space.directory,
     )
     write_json(space.directory / "summary.json", summary.to_json())
@@ -149,21 +220,9 @@ def _built_on(space: Workspace) -> dict[str, Facts]:
     judged = any(path is None or _same(Path(path), space.model("reward")) for path in rewards)
     if "ppo" in space.stages and "reward" not in space.stages and judged:
         names += ["preferences", "reward"]
-    found = {name: _report(space.directory, name) for name in names}
+    found = {name: report_of(space.directory, name) for name in names}
     return {name: facts for name, facts in found.items() if facts}
 
 
 def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
-
-
-def _report(directory: Path, stage: StageName) -> Facts:
-    """What an earlier run of a stage in this folder said of itself; nothing where there was none."""
-    path = directory / stage / "report.json"
-    if not path.is_file():
-        return {}
-    try:
-        facts: Facts = json.loads(path.read_text(encoding="utf-8"))
-        return {**facts, "seconds": float(facts["seconds"]), "peak_mb": float(facts["peak_mb"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); run the stage again, or remove the file") from error

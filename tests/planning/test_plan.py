@@ -94,7 +94,9 @@ def test_optimizer_steps_are_those_of_the_run(
 def test_cost_is_linear_in_the_layers() -> None:
     for layers in (1, 2, 3, 4, 9):
         probe = Probe(config(layers), Linear)
-        assert probe.cost(Hop("sft", "", "learn logprobs", (), 1.0), 100) == Cost(2.0 + 3 * layers, 10.0 * layers)
+        hop = Hop("sft", "", "learn logprobs", (), 1.0)
+        assert probe.cost(hop, 100) == Cost(2.0 + 3 * layers, 10.0 * layers)
+        assert probe.held(hop, 100) == 10.0 * layers
 
 
 class Linear:
@@ -105,6 +107,9 @@ class Linear:
 
     def cost(self, *others: object) -> Cost:
         return Cost(2.0 + 3 * self.layers, 10.0 * self.layers)
+
+    def held(self, *others: object) -> float:
+        return 10.0 * self.layers
 
 
 def config(layers: int = 2, tied: bool = False) -> LlamaConfig:

@@ -126,6 +126,7 @@ def recipe(base: Path, data: Mapping[str, str], **changes: Any) -> Recipe:
         "task": None,
         "device": "cpu",
         "dtype": "float32",
+        "preflight": "off",
         "model": {"path": str(base), "template": "plain", "max_length": 24},
         "sft": {"data": data["sft"], "batch_size": 6, "held_out": 0.25, "optimizer": {"lr": 1e-3}},
         "reward": {"data": data["reward"], "batch_size": 6, "held_out": 0.25, "optimizer": {"lr": 1e-3}},

@@ -219,7 +219,11 @@ def test_no_prompt_leaves_room_in_the_context(base: Path, data: dict[str, str], 
 def test_a_sampling_that_gives_one_answer_only_leaves_nothing_to_judge(tmp_path: Path) -> None:
     """Greedy answers to one prompt are all the same."""
     settings = Recipe.model_validate(
-        {"device": "cpu", "preferences": {"count": 2, "sampling": {"temperature": 0.0, "max_tokens": 4}}}
+        {
+            "device": "cpu",
+            "preflight": "off",
+            "preferences": {"count": 2, "sampling": {"temperature": 0.0, "max_tokens": 4}},
+        }
     )
     sentence = refused(stage("reward", settings, tmp_path / "run"))
     assert "preferences.sampling" in sentence

@@ -28,6 +28,7 @@ def test_three_annotators_become_a_reward_model(tmp_path: Path) -> None:
             "device": "cpu",
             "dtype": "float32",
             "threads": 1,
+            "preflight": "say",  # at this length many texts are cut off, which it rightly minds
             "model.max_length": 192,
             "preferences.labels.data": str(TABLE),
             "reward.max_steps": 12,

@@ -23,6 +23,7 @@ from keel.types import Message
 from .small import lines, merged, weights_of
 
 TINY = {
+    "preflight": "off",
     "device": "cpu",
     "dtype": "float32",
     "sft": {"limit": 16, "max_steps": 1, "batch_size": 4, "optimizer": {"lr": 1e-3}},

@@ -47,7 +47,7 @@ from keel.training.online import (
 )
 from keel.training.reward import fit_reward
 from keel.training.sft import fine_tune
-from keel.types import CriticSample, Prompt, Rollout
+from keel.types import CriticSample, Prompt, Rollout, Valued
 from models.small import CONFIGS, build, words
 
 from .small import (
@@ -621,3 +621,42 @@ def test_the_reference_is_the_model_that_the_run_began_with(tmp_path: Path) -> N
             before = read(model, asked.prompt_tokens + asked.tokens, 0.8)[len(asked.prompt_tokens) - 1 :]
         assert one.reference_logprobs == pytest.approx(before.tolist(), abs=1e-5)
         assert max(abs(a - b) for a, b in zip(one.logprobs, one.reference_logprobs, strict=True)) > 1e-3
+
+
+class Weighing:
+    """Looks at every policy, and has enough after some."""
+
+    def __init__(self, model: torch.nn.Module, most: int) -> None:
+        self.model, self.most = model, most
+        self.seen: list[tuple[int, int, float]] = []
+        self.weights: list[dict[str, Tensor]] = []
+
+    @property
+    def enough(self) -> bool:
+        return len(self.seen) == self.most
+
+    def look(self, version: int, valued: Sequence[Valued], coef: float) -> None:
+        self.seen.append((version, len(valued), coef))
+        self.weights.append(weights(self.model.state_dict().items()))
+
+
+def test_whoever_looks_on_sees_each_policy_before_it_learns_and_ends_the_stage(tmp_path: Path) -> None:
+    roles, tongue = cast(dtype=torch.float32), chat()
+    model = roles.policy._weights.model
+    before = weights(model.state_dict().items())
+    watch, kept = Weighing(model, 2), list[int]()
+    generator = RoleGenerator(roles.policy, LocalGenerator(roles.policy.select(), tongue.tokenizer))
+    scorer, settings = FunctionReward("length", length_reward), ppo(updates=5, kl={"coef": 0.25})
+
+    def keep(update: Update) -> None:
+        kept.append(update.version)
+
+    with record(tmp_path) as written:
+        practise(roles, generator, scorer, tongue, prompts(5), settings, 0, written, keep, watch=watch)
+    assert watch.seen == [(0, 8, 0.25), (1, 8, 0.25)]
+    assert kept == [0, 1]
+    assert len(rows_of(tmp_path)) == 2
+    first, second = watch.weights
+    assert not unequal(before, first)
+    assert unequal(first, second)
+    assert unequal(second, weights(model.state_dict().items()))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from keel.commands.recipes import RecipeArguments, free_of_files, own, recipe_of, shipped
 from keel.config import dump_recipe
+from keel.data.place import place
+from keel.data.write import write_text
 from keel.errors import UserError
 
 
@@ -24,13 +25,8 @@ def init(argv: Sequence[str]) -> None:
     arguments.add_argument("dir_", metavar="DIR", help="folder to write recipe.yaml into; made if need be")
     given = arguments.read(argv)
     recipe = recipe_of(given, own() if "model.path" in vars(given) else shipped("town_desk"))
-    path = free_of_files(Path(given.dir_)) / "recipe.yaml"
+    path = free_of_files(place(given.dir_)) / "recipe.yaml"
     if path.exists():
         raise UserError(f"{path} exists already; choose another folder or remove it")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(dump_recipe(recipe))
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    write_text(path, dump_recipe(recipe))
     print(json.dumps({"recipe": str(path)}) if given.json else f"wrote {path}; `keel run {path}` runs it")

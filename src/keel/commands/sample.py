@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from keel.commands.arguments import Arguments
 from keel.commands.model import add_model, find_model, sampling_of
+from keel.data.place import place
 from keel.errors import UserError
 from keel.types import Message, Prompt, Rollout
 
@@ -34,10 +34,13 @@ def sample(argv: Sequence[str]) -> None:
     if given.n < 1:
         raise UserError(f"--n must be at least 1, found {given.n}")
     model = find_model(given.model)
+    out = place(given.out) if given.out is not None else None
+    if out is not None and out.is_dir():
+        raise UserError(f"--out {out} is a folder; name the file to write")
 
     from keel.commands.writer import Writer
     from keel.data.formats import read_prompts
-    from keel.stages.workspace import write_text
+    from keel.data.write import write_text
 
     asked = [Prompt(str(place), (Message("user", text),)) for place, text in enumerate(given.prompt)]
     prompts = tuple(read_prompts(given.prompts)) if given.prompts else tuple(asked)
@@ -47,8 +50,8 @@ def sample(argv: Sequence[str]) -> None:
     ]
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     stops = dict(Counter(str(row["stop"]) for row in rows))
-    if given.out:
-        write_text(Path(given.out), "".join(f"{line}\n" for line in lines))
+    if out is not None:
+        write_text(out, "".join(f"{line}\n" for line in lines))
         report = {"file": given.out, "completions": len(rows), "stops": stops}
         print(json.dumps(report) if given.json else f"wrote {len(rows)} completions to {given.out}")
     elif given.json:

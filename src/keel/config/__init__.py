@@ -6,17 +6,33 @@ print(dump_recipe(recipe))                              YAML that loads to the s
 """
 
 from keel.config.dump import dump_recipe
+from keel.config.guards import Guards
 from keel.config.load import load_recipe
 from keel.config.parts import EMBEDDED, Critic, KLPenalty, Lora, Model, Optimizer, RewardTerm, Sampling
-from keel.config.recipe import Columns, Evaluation, Labels, Ppo, Preferences, Recipe, Reward, Sft, Supervised
+from keel.config.recipe import (
+    Checkpoints,
+    Columns,
+    Evaluation,
+    Labels,
+    Log,
+    Ppo,
+    Preferences,
+    Recipe,
+    Reward,
+    Sft,
+    Supervised,
+)
 
 __all__ = [
     "EMBEDDED",
+    "Checkpoints",
     "Columns",
     "Critic",
     "Evaluation",
+    "Guards",
     "KLPenalty",
     "Labels",
+    "Log",
     "Lora",
     "Model",
     "Optimizer",

@@ -18,6 +18,7 @@ class Flags:
 
     def __init__(self, kind: type[Section]) -> None:
         self._kind = kind
+        self._default = kind()
         self._fields = dict(leaves(kind))
 
     def add(
@@ -68,7 +69,7 @@ class Flags:
         group.add_argument(f"--{name}", dest=dotted, default=argparse.SUPPRESS, metavar=metavar, help=text)
 
     def _help(self, dotted: str) -> str:
-        default: object = reduce(getattr, dotted.split("."), self._kind())
+        default: object = reduce(getattr, dotted.split("."), self._default)
         shown = f" [default: {inline_yaml(default)}]" if default not in (None, (), {}) else ""
         return f"{description(self._fields[dotted])}{shown}".replace("%", "%%")
 

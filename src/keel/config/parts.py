@@ -7,7 +7,18 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from keel.config.section import Count, Fraction, NonNegative, Positive, Section, Share, Whole
+from keel.config.section import (
+    Count,
+    Fraction,
+    NonNegative,
+    NoPlace,
+    Place,
+    Positive,
+    Section,
+    Several,
+    Share,
+    Whole,
+)
 
 EMBEDDED = "embedded"
 """The `model.path` that means the base model which ships with Keel."""
@@ -17,7 +28,7 @@ class Lora(Section):
     """Low-rank adapters, W + (alpha / rank)·B·A (Hu et al., 2106.09685). They have no dropout: a log-prob must come out
     the same each time a sequence is read."""
 
-    rank: Count = 16
+    rank: Annotated[int, Field(ge=1, le=65536)] = 16
     """Rank of A and B. Source: 2106.09685 finds 4 to 64 equally good; 16 is the usual middle."""
 
     alpha: Positive = 32.0
@@ -30,13 +41,13 @@ class Lora(Section):
 class Model(Section):
     """The language model that everything starts from."""
 
-    path: str = EMBEDDED
+    path: Place = EMBEDDED
     """Folder or hub name of a causal language model; embedded = the small base model that ships with Keel."""
 
-    template: str = "auto"
+    template: Place = "auto"
     """Chat template: auto = the tokenizer's own, plain = the turns as raw text, else the path of a Jinja file."""
 
-    max_length: Annotated[int, Field(ge=2)] = 1024
+    max_length: Several = 1024
     """Longest prompt with its answer, in tokens. An answer that is longer is cut, a prompt that leaves no room is left
     out; both are counted and reported."""
 
@@ -155,7 +166,7 @@ class RewardTerm(Section):
     kind: Literal["model", "function"] = "model"
     """model = a learned reward model, function = a Python function of the prompt and the answer."""
 
-    path: str | None = None
+    path: NoPlace = None
     """Folder of the model (null = the one that this run trains), or function as file.py:name or package.module:name."""
 
     weight: float = 1.0

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from keel.config.guards import Guards
 from keel.config.parts import Critic, KLPenalty, Model, Optimizer, RewardTerm, Sampling
-from keel.config.section import Count, Fraction, NonNegative, Positive, Section, Share, Whole
+from keel.config.section import Count, Fraction, NonNegative, NoPlace, Positive, Section, Several, Share, Whole
 
 Columns = dict[str, str]
 
@@ -16,7 +17,7 @@ Columns = dict[str, str]
 class Supervised(Section):
     """What the two stages that learn from a data set have in common."""
 
-    data: str | None = None
+    data: NoPlace = None
     """Rows to learn from: file (jsonl, json, csv, parquet), folder or data-set name; null = the task's own. Paths are
     relative to the folder you are in."""
 
@@ -58,7 +59,7 @@ class Sft(Supervised):
 class Labels(Section):
     """Verdicts that people gave elsewhere: a table with two answers per row and a column for each person."""
 
-    data: str | None = None
+    data: NoPlace = None
     """The table: file, folder or data-set name; null = there is none, and simulated annotators judge."""
 
     prompt: tuple[str, ...] = ("prompt",)
@@ -86,7 +87,7 @@ class Preferences(Section):
 
     labels: Labels = Labels()
 
-    prompts: str | None = None
+    prompts: NoPlace = None
     """Prompts to answer: file, folder or data-set name; null = the task's own."""
 
     columns: Columns = Field(default_factory=dict)
@@ -95,7 +96,7 @@ class Preferences(Section):
     count: Count = 2000
     """How many prompts. Below about 2000 comparisons a reward model is near chance (Gao et al., 2210.10760)."""
 
-    samples_per_prompt: Annotated[int, Field(ge=2)] = 2
+    samples_per_prompt: Several = 2
     """Answers per prompt; each pair of them is compared, and the reward model learns from all of a prompt's pairs at
     once. Source: 4 to 9 in InstructGPT (2203.02155)."""
 
@@ -144,7 +145,7 @@ class Reward(Supervised):
 class Ppo(Section):
     """Proximal policy optimisation (Schulman et al., 1707.06347) against the reward, with four roles."""
 
-    prompts: str | None = None
+    prompts: NoPlace = None
     """Prompts to practise on: file, folder or data-set name; null = the task's own."""
 
     columns: Columns = Field(default_factory=dict)
@@ -210,6 +211,8 @@ class Ppo(Section):
 
     optimizer: Optimizer = Optimizer()
 
+    guards: Guards = Guards()
+
     @model_validator(mode="after")
     def _splits(self) -> Ppo:
         if self.batch_size % self.samples_per_prompt:
@@ -238,14 +241,14 @@ class Ppo(Section):
 class Evaluation(Section):
     """Every stage's model answers the same prompts; win rates compare PPO with SFT."""
 
-    prompts: str | None = None
+    prompts: NoPlace = None
     """Prompts that no stage trains on (the report says how many are): file, folder or data-set name; null = the task's
     own."""
 
     columns: Columns = Field(default_factory=dict)
     """Keel's name for a column: the name in your data."""
 
-    count: Annotated[int, Field(ge=2)] = 200
+    count: Several = 200
     """How many prompts. 200 put the 95 % interval of a win rate at about ±7 points."""
 
     samples: Count = 1
@@ -261,6 +264,33 @@ class Evaluation(Section):
     auto = gold where there is a task."""
 
 
+class Checkpoints(Section):
+    """Progress that outlives the process: a run that was stopped goes on with the same command."""
+
+    minutes: NonNegative = 5.0
+    """Minutes from one checkpoint of a stage to the next; 0 = after every step. It never changes the result."""
+
+    keep: Count = 2
+    """How many of them, the newest, while a stage runs. When it is done they are removed."""
+
+
+class Log(Section):
+    """Where a run can be looked at while it goes on; none of it changes the run. metrics.jsonl is written anyway."""
+
+    to: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ("tensorboard",)
+    """Boards that show it; [] = none. Nothing leaves this machine unless an environment variable of the tracker says
+    so, such as WANDB_MODE=online."""
+
+    project: Annotated[str, Field(min_length=1)] = "keel"
+    """The project under which wandb, mlflow and trackio file the run."""
+
+    samples: Count = 4
+    """Answers of PPO that are shown each time, with their prompts and rewards. All of them are in rollouts.jsonl."""
+
+    samples_every: Whole = 10
+    """Updates from one such showing to the next, beginning with the first; 0 = never."""
+
+
 class Recipe(Section):
     """All that a run depends on."""
 
@@ -270,7 +300,7 @@ class Recipe(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Every random choice of the run follows from it."""
 
-    dir: str | None = None
+    dir: NoPlace = None
     """Folder that the run fills; null = runs/ and the recipe's name."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -279,8 +309,16 @@ class Recipe(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the matrix products; weights and optimizer stay in float32. auto = bfloat16 where it is fast."""
 
-    threads: Whole = 0
+    threads: Annotated[int, Field(ge=0, le=4096)] = 0
     """CPU threads of one operation; 0 = PyTorch's own choice."""
+
+    preflight: Literal["stop", "say", "off"] = "stop"
+    """What would spoil a stage is looked for before its first step: stop = something red ends the run, say = it is said
+    and the run goes on, off = nothing is looked for. `keel check` does nothing else."""
+
+    checkpoints: Checkpoints = Checkpoints()
+
+    log: Log = Log()
 
     model: Model = Model()
 

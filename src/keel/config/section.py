@@ -9,8 +9,12 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
-Count = Annotated[int, Field(ge=1)]
-Whole = Annotated[int, Field(ge=0)]
+_WORD = 2**63  # no count reaches it, and the libraries below take no more
+Count = Annotated[int, Field(ge=1, lt=_WORD)]
+Several = Annotated[int, Field(ge=2, lt=_WORD)]
+Whole = Annotated[int, Field(ge=0, lt=_WORD)]
+Place = Annotated[str, Field(min_length=1)]
+NoPlace = Annotated[str | None, Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]

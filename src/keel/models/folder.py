@@ -1,9 +1,6 @@
 """Model folders as transformers reads them, written whole or not at all."""
 
 import copy
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,19 +15,6 @@ from transformers import (
 
 from keel.errors import UserError
 from keel.models.backbone import stack_of
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill; it takes the name `path`, in place of what had it, when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as room:
-        draft, old = Path(room, "new"), Path(room, "old")
-        draft.mkdir()
-        yield draft
-        if path.exists():
-            path.replace(old)
-        draft.replace(path)
 
 
 def write_language_model(

@@ -24,11 +24,12 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from keel.data.forest import Forest, Layout, filled
+from keel.data.write import new_folder
 from keel.maths.logprobs import Hold, TokenLogprobs, token_logprobs, token_logprobs_and_entropy
 from keel.models.adapters import Adapters, Lora
 from keel.models.backbone import Backbone
 from keel.models.decoder import Decoder
-from keel.models.folder import classifier_like, new_folder, write_language_model, write_scalar_model
+from keel.models.folder import classifier_like, write_language_model, write_scalar_model
 from keel.models.heads import ScalarHead
 from keel.models.passes import EXACT, Passes
 

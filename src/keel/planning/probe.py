@@ -55,6 +55,8 @@ class Measurable(Protocol):
 
     def cost(self, kind: Kind, trees: Sequence[Tree], budget: int | None) -> Cost: ...
 
+    def held(self, kind: Kind, trees: Sequence[Tree], budget: int | None) -> float: ...
+
 
 class Probe:
     """The models of a run, shortened; `models` makes them from a configuration (`Models`)."""
@@ -73,6 +75,12 @@ class Probe:
             return found[0]
         short, long = found
         return Cost(*(self._extended(getattr(short, name), getattr(long, name)) for name in ("seconds", "held")))
+
+    def held(self, hop: Hop, budget: int | None) -> float:
+        """`Cost.held` of a hop that learns, without timing anything."""
+        trees = self._random(hop.trees)
+        found = [models.held(hop.kind, trees, budget) for models in self._models]
+        return found[0] if len(found) == 1 else self._extended(*found)
 
     def _extended(self, short: float, long: float) -> float:
         return max(long, short + (self._layers - SHORT) * (long - short) / (LONG - SHORT))
@@ -124,8 +132,26 @@ class Models:
         share = sum(tree.size for tree in some) / sum(tree.size for tree in trees)
         if kind.startswith("read"):
             return Cost(_seconds(partial(self._read, kind, some, budget)) / share, 0.0)
-        held = self._held(kind, some, budget)
+        held = self.held(kind, some, budget)
         return Cost(_seconds(partial(self._learn, kind, some, budget)) / share, held)
+
+    def held(self, kind: Kind, trees: Sequence[Tree], budget: int | None) -> float:
+        """The most bytes that the largest pass of a hop that learns holds, forward or backward."""
+        budget = budget or self.language.pass_tokens
+        places = max(plan(trees, budget), key=lambda places: sum(trees[place].size for place in places))
+        largest = [trees[place] for place in places]
+
+        def passed() -> None:
+            for share in self._shares(kind, largest, budget):
+                share.backward()  # type: ignore[no-untyped-call]
+
+        passed()  # from here on the gradients are there
+        with Live() as live:
+            passed()
+        for role in self._learners:
+            for one in role.parameters():
+                one.grad = None
+        return float(live.peak)
 
     def _sample(self, trees: Sequence[Tree]) -> None:
         self._generator.generate(
@@ -158,23 +184,6 @@ class Models:
                 yield self.language.read(micro.forest, 1.0).logprobs.mean()
             else:
                 yield self.language.logprobs(micro.forest, 1.0).mean()
-
-    def _held(self, kind: Kind, trees: Sequence[Tree], budget: int) -> float:
-        """The most bytes that the largest pass holds, forward or backward."""
-        places = max(plan(trees, budget), key=lambda places: sum(trees[place].size for place in places))
-        largest = [trees[place] for place in places]
-
-        def passed() -> None:
-            for share in self._shares(kind, largest, budget):
-                share.backward()  # type: ignore[no-untyped-call]
-
-        passed()  # from here on the gradients are there
-        with Live() as live:
-            passed()
-        for role in self._learners:
-            for one in role.parameters():
-                one.grad = None
-        return float(live.peak)
 
 
 def _passes(trees: Sequence[Tree], budget: int) -> list[Tree]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -241,6 +242,12 @@ def load_reward_function(spec: str) -> FunctionReward:
     if not callable(function):
         raise UserError(f"reward function '{spec}' is of type {type(function).__name__}; name a function.")
     return FunctionReward(name, function)
+
+
+def function_file(spec: str) -> Path | None:
+    """The file that a reward function stands in; None where its module has none. Raises UserError as above."""
+    found = inspect.getsourcefile(load_reward_function(spec).function)
+    return Path(found) if found is not None else None
 
 
 def _load_file(spec: str, path: Path) -> ModuleType:

@@ -8,13 +8,17 @@ from statistics import fmean
 from typing import Any
 
 from keel.data.formats import Rows
+from keel.data.write import write_text
 from keel.diagnostics.winrate import win_rate
 from keel.errors import UserError
 from keel.rollout.score import LearnedReward
 from keel.stages.answers import Asked, answerable, answers
 from keel.stages.cast import frozen_language, frozen_reward
+from keel.stages.fingerprints import of_rows
+from keel.stages.inputs import model_read
+from keel.stages.lineage import Input
 from keel.stages.seen import seen
-from keel.stages.workspace import Workspace, write_text
+from keel.stages.workspace import Workspace
 from keel.training.annotate import annotate
 from keel.types import Prompt, Rollout, Scored
 
@@ -31,6 +35,19 @@ def check_evaluation(space: Workspace) -> None:
             "evaluation.prompts: this run has no reward model to judge the answers; give reward.data or "
             "preferences.labels.data, or leave evaluation.prompts out"
         )
+
+
+def evaluation_reads(space: Workspace) -> dict[str, Input]:
+    """What the evaluation follows from beside settings."""
+    found = {
+        **model_read(space, space.base, "base"),
+        **model_read(space, space.supervised, "model"),
+        **model_read(space, space.model("ppo"), "policy"),
+        "prompts": Input(space.recipe.evaluation.prompts or "the task's own", of_rows(_prompts(space))),
+    }
+    if space.model("reward").is_dir():
+        found |= model_read(space, space.model("reward"), "reward")
+    return found
 
 
 def evaluation(space: Workspace) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from keel.config import RewardTerm
 from keel.data.chat import Chat, fitting
 from keel.data.formats import Rows
+from keel.data.write import new_folder
 from keel.errors import UserError
 from keel.models.load import inspect_reward_model, load_tokenizer
 from keel.models.roles import Roles, ScalarRole
@@ -26,17 +29,24 @@ from keel.rollout.score import (
     Scorer,
     WeightedSum,
     as_sampled,
+    function_file,
     load_reward_function,
     retold,
 )
 from keel.stages.answers import Asked, answerable
 from keel.stages.cast import RoleGenerator, frozen_reward, online_roles
+from keel.stages.fingerprints import of_file, of_rows
+from keel.stages.inputs import model_read
+from keel.stages.lineage import Input
+from keel.stages.samples import is_shown, shown
 from keel.stages.seen import fingerprint, remember
 from keel.stages.sft import demonstrations
 from keel.stages.workspace import Workspace
-from keel.training.online import Update, practise
-from keel.training.records import Lines, Record
+from keel.training.guards import Alarms
+from keel.training.online import Update, met, practise
+from keel.training.records import Lines
 from keel.training.reward import scores
+from keel.training.watch import Watch
 from keel.types import Prompt, Rollout, Valued
 
 OWN = 4000
@@ -66,6 +76,23 @@ def check_practising(space: Workspace) -> None:
         demonstrations(space)
 
 
+def practising_reads(space: Workspace) -> dict[str, Input]:
+    """What the policy follows from beside settings."""
+    settings = space.recipe.ppo
+    found = model_read(space, space.supervised, "model")
+    found["prompts"] = Input(settings.prompts or "the task's own", of_rows(_prompts(space)))
+    for place, term in enumerate(settings.reward):
+        name = f"reward {_name(place, term)}"
+        if term.kind == "model":
+            found |= model_read(space, _folder(space, term), name)
+        else:
+            source = function_file(str(term.path))
+            found[name] = Input(str(term.path), of_file(source) if source is not None else str(term.path))
+    if settings.reward_normalisation == "demonstrations":
+        found["demonstrations"] = Input(space.recipe.sft.data or "the task's own", of_rows(demonstrations(space)))
+    return found
+
+
 def practising(space: Workspace) -> None:
     """Tune the supervised model by PPO and write the policy down."""
     settings, seed = space.recipe.ppo, space.recipe.seed
@@ -75,26 +102,44 @@ def practising(space: Workspace) -> None:
         space.display.note(asked.note)
     prompts = asked.prompts
     path = _own_reward(space, chat)
-    with space.stage("ppo", settings.updates) as facts, Record(space.directory / "ppo", space.display) as record:
+    folder, best = space.directory / "ppo", space.directory / "ppo" / "best"
+    with space.stage("ppo", settings.updates) as facts, space.record("ppo") as record:
         roles = online_roles(space, path)
         generator = RoleGenerator(roles.policy, _sampler(space, roles, chat))
         scorer = _scorer(space, chat, roles, path, prompts, generator)
-        last: dict[str, float] = {}
-        met: set[str] = set()
-        with Lines(space.directory / "ppo" / "rollouts.jsonl") as kept:
+        with (
+            Lines(folder / "rollouts.jsonl") as rollouts,
+            Lines(folder / "alarms.jsonl") as alarms,
+        ):
+            guards = Alarms(settings.guards, settings.critic.warmup_updates)
+            watch = Watch(guards, alarms, lambda: roles.policy.save(best, chat.tokenizer), space.display.note)
 
             def keep(update: Update) -> None:
-                kept.write(*(_row(update.version, one) for one in update.valued))
-                met.update(fingerprint(one.scored.rollout.prompt.messages) for one in update.valued)
-                last.update(update.metrics)
-                facts.setdefault("reward_first", update.metrics["reward"])
+                rollouts.write(*(_row(update.version, one) for one in update.valued))
+                if is_shown(update.version, space.recipe.log):
+                    record.texts(update.version + 1, shown(update.valued, space.recipe.log.samples))
+                watch.see(update.version + 1, update.metrics)
 
-            practise(roles, generator, scorer, chat, prompts, settings, seed, record, keep)
-        roles.policy.save(space.model("ppo"), chat.tokenizer)
-        remember(space, "ppo", met)
-        facts |= {"updates": settings.updates, "reward_last": last["reward"], "kl_last": last["kl"]}
+            with space.checkpoints("ppo", {"rollouts": rollouts, "alarms": alarms, "watch": watch}) as kept:
+                practise(roles, generator, scorer, chat, prompts, settings, seed, record, keep, kept, watch)
+        if watch.enough and watch.best is not None:
+            _copy(best, space.model("ppo"))
+        else:
+            roles.policy.save(space.model("ppo"), chat.tokenizer)
+        first, last = record.ends()
+        made = settings.model_copy(update={"updates": int(last["step"])})
+        remember(space, "ppo", (fingerprint(one.messages) for one in met(prompts, made, seed)))
+        facts |= {"updates": made.updates, "stopped": watch.stopped, "alarms": watch.raised}
+        facts |= {"best": None if watch.best is None else asdict(watch.best), "reward_first": first["reward"]}
+        facts |= {"reward_last": last["reward"], "kl_last": last["kl"]}
         facts |= {"prompts": len(prompts), **asked.left_out, "layout": space.recipe.model.layout}
         facts |= {"learned_reward": any(term.kind == "model" for term in settings.reward)}
+
+
+def _copy(folder: Path, path: Path) -> None:
+    """The model of one folder under another name, too."""
+    with new_folder(path) as draft:
+        shutil.copytree(folder, draft, dirs_exist_ok=True)
 
 
 def prompts_to_practise(space: Workspace) -> Asked:

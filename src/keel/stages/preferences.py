@@ -24,10 +24,14 @@ from keel.preferences.judgement import Answer, Item, Votes, collect
 from keel.preferences.simulate import simulate
 from keel.preferences.store import PreferenceStore
 from keel.stages.answers import Asked, answerable, answers
+from keel.stages.fingerprints import of_rows
+from keel.stages.inputs import model_read
 from keel.stages.left_out import left_out
+from keel.stages.lineage import Input
 from keel.stages.workspace import Facts, Workspace
 from keel.types import Message, Preference, Prompt, Ranking, Rollout
 
+DATABASE = "preferences.db"
 _STEP = 1 / 3
 """Units of reward per step of stated strength: 1, ⅔, ⅓, as in Llama 2 (2307.09288)."""
 
@@ -47,15 +51,28 @@ def check_collecting(space: Workspace) -> None:
     _keep_people(space)
 
 
-def collect_preferences(space: Workspace) -> Sequence[Preference | Ranking]:
-    """What the reward model is to learn from: the user's own pairs and rankings, labels, or simulated judgements."""
+def collecting_reads(space: Workspace) -> dict[str, Input]:
+    """What the preferences follow from beside settings."""
+    recipe = space.recipe
+    if recipe.reward.data is not None:
+        rows = space.sources.comparisons(recipe.reward.data, recipe.reward.columns)
+        return {"pairs": Input(recipe.reward.data, of_rows(rows))}
+    if recipe.preferences.labels.data is not None:
+        labels = space.sources.labels(recipe.preferences.labels)
+        return {"labels": Input(recipe.preferences.labels.data, of_rows([*labels.items, *labels.judgements]))}
+    prompts = Input(recipe.preferences.prompts or "the task's own", of_rows(_prompts(space)))
+    return {**model_read(space, space.supervised, "model"), "prompts": prompts}
+
+
+def collect_preferences(space: Workspace) -> None:
+    """Gather what the reward model is to learn from: pairs and rankings, labels, or simulated judgements."""
     recipe = space.recipe
     if recipe.reward.data is not None:
         with space.stage("preferences", None) as facts:
             rows = space.sources.comparisons(recipe.reward.data, recipe.reward.columns)
             pairs = sum(comb(len(row.completions), 2) if isinstance(row, Ranking) else 1 for row in rows)
             facts |= {"pairs": pairs, **left_out(rows.read, [one.reason for one in rows.dropped])}
-        return rows.items
+        return
     with PreferenceStore.open(_database(space)) as store, space.stage("preferences", None) as facts:
         if recipe.preferences.labels.data is not None:
             import_labels(store, space.sources.labels(recipe.preferences.labels))
@@ -67,7 +84,21 @@ def collect_preferences(space: Workspace) -> Sequence[Preference | Ranking]:
         if not preferences:
             raise UserError("no pair has a winner, so there is nothing to learn; set --preferences.ties keep")
         facts |= {"pairs": len(preferences), **findings(votes, aggregate, recipe.seed)}
-    return preferences
+
+
+def preferences_are_there(space: Workspace) -> bool:
+    """Whether `preferences_of` has something to read."""
+    return space.recipe.reward.data is not None or (space.directory / DATABASE).is_file()
+
+
+def preferences_of(space: Workspace) -> Sequence[Preference | Ranking]:
+    """What was gathered: the user's own pairs and rankings, or what the run's database holds, brought together."""
+    recipe = space.recipe
+    if recipe.reward.data is not None:
+        return space.sources.comparisons(recipe.reward.data, recipe.reward.columns).items
+    with PreferenceStore.open(str(space.directory / DATABASE)) as store:
+        aggregate = aggregated(collect(store.judgements()), recipe.preferences)
+        return to_preferences(store.items(), aggregate, recipe.preferences.ties, _STEP)
 
 
 def prompts_to_compare(space: Workspace) -> Asked:
@@ -125,16 +156,16 @@ def _number(value: float) -> float | None:
 
 def _database(space: Workspace) -> str:
     """A fresh database in the run's folder."""
-    path = space.directory / "preferences.db"
+    path = space.directory / DATABASE
     space.directory.mkdir(parents=True, exist_ok=True)
-    for part in (path, path.with_name("preferences.db-wal"), path.with_name("preferences.db-shm")):
+    for part in (path, path.with_name(f"{DATABASE}-wal"), path.with_name(f"{DATABASE}-shm")):
         part.unlink(missing_ok=True)
     return str(path)
 
 
 def _keep_people(space: Workspace) -> None:
     """UserError where the folder's database holds what people said: a program can judge anew, people cannot."""
-    path = space.directory / "preferences.db"
+    path = space.directory / DATABASE
     if not path.exists():
         return
     with PreferenceStore.open(path) as store:

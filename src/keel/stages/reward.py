@@ -8,19 +8,30 @@ from keel.data.chat import fitting
 from keel.diagnostics.winrate import interval
 from keel.errors import UserError
 from keel.stages.cast import reward_to_train
+from keel.stages.fingerprints import of_rows
+from keel.stages.inputs import model_read
 from keel.stages.left_out import left_out, unfit
+from keel.stages.lineage import Input
+from keel.stages.preferences import preferences_of
 from keel.stages.seen import fingerprint, remember
 from keel.stages.workspace import Facts, Workspace
 from keel.training.comparisons import Comparisons, comparisons, together
 from keel.training.order import count_steps, split
-from keel.training.records import Record
 from keel.training.reward import Fit, fit_reward, measure
-from keel.types import Preference, Ranking
 
 
-def reward_modelling(space: Workspace, preferences: Sequence[Preference | Ranking]) -> None:
-    """Fit a reward model, on top of the supervised one, and write it down."""
+def reward_modelling_reads(space: Workspace) -> dict[str, Input]:
+    """What the reward model follows from beside settings."""
+    return {
+        **model_read(space, space.supervised, "model"),
+        "preferences": Input("preferences", of_rows(preferences_of(space))),
+    }
+
+
+def reward_modelling(space: Workspace) -> None:
+    """Fit a reward model, on top of the supervised one, to the run's preferences, and write it down."""
     settings, seed = space.recipe.reward, space.recipe.seed
+    preferences = preferences_of(space)
     chat = space.chat(space.supervised)
     rows = preferences if settings.limit is None else preferences[: settings.limit]
     made = fitting(lambda row: comparisons(chat, row), rows)
@@ -30,9 +41,10 @@ def reward_modelling(space: Workspace, preferences: Sequence[Preference | Rankin
         raise UserError(f"no pair fits into model.max_length {chat.max_length}; allow more tokens")
     training, held_out = split(prompts, settings.held_out, seed, lambda one: one.tree.trunk)
     total = count_steps(len(training), settings.batch_size, settings.epochs, settings.max_steps)
-    with space.stage("reward", total) as facts, Record(space.directory / "reward", space.display) as record:
+    with space.stage("reward", total) as facts, space.record("reward") as record:
         model = reward_to_train(space)
-        fit_reward(model, training, held_out, settings, seed, record)
+        with space.checkpoints("reward") as kept:
+            fit_reward(model, training, held_out, settings, seed, record, kept)
         model.save(space.model("reward"), chat.tokenizer)
         trained = {one.tree.trunk for one in training}
         remember(space, "reward", (fingerprint(row.prompt) for row, one in made if one.tree.trunk in trained))

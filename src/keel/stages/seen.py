@@ -11,7 +11,8 @@ from hashlib import blake2b
 from typing import Literal
 from unicodedata import normalize
 
-from keel.stages.workspace import Facts, Workspace, write_text
+from keel.data.write import write_text
+from keel.stages.workspace import Facts, Workspace
 from keel.types import Conversation, Prompt
 
 Trained = Literal["sft", "reward", "ppo"]

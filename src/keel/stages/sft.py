@@ -8,11 +8,13 @@ from keel.data.chat import fitting
 from keel.data.formats import Rows
 from keel.errors import UserError
 from keel.stages.cast import policy_to_train
+from keel.stages.fingerprints import of_rows
+from keel.stages.inputs import model_read
 from keel.stages.left_out import left_out, unfit
+from keel.stages.lineage import Input
 from keel.stages.seen import fingerprint, questions, remember
 from keel.stages.workspace import Workspace
 from keel.training.order import count_steps, split
-from keel.training.records import Record
 from keel.training.sft import fine_tune, mean_nll
 from keel.types import Demonstration
 
@@ -23,6 +25,14 @@ OWN = 2000
 def check_fine_tuning(space: Workspace) -> None:
     """UserError where the demonstrations cannot be read."""
     demonstrations(space)
+
+
+def fine_tuning_reads(space: Workspace) -> dict[str, Input]:
+    """What the fine-tuned model follows from beside settings."""
+    return {
+        **model_read(space, space.base, "model"),
+        "demonstrations": Input(space.recipe.sft.data or "the task's own", of_rows(demonstrations(space))),
+    }
 
 
 def fine_tuning(space: Workspace) -> None:
@@ -37,9 +47,10 @@ def fine_tuning(space: Workspace) -> None:
         raise UserError(f"no demonstration fits into model.max_length {chat.max_length}; allow more tokens")
     training, held_out = split(trees, settings.held_out, seed, lambda tree: tree.trunk)
     total = count_steps(len(training), settings.batch_size, settings.epochs, settings.max_steps)
-    with space.stage("sft", total) as facts, Record(space.directory / "sft", space.display) as record:
+    with space.stage("sft", total) as facts, space.record("sft") as record:
         policy = policy_to_train(space)
-        fine_tune(policy, training, held_out, settings, seed, record)
+        with space.checkpoints("sft") as kept:
+            fine_tune(policy, training, held_out, settings, seed, record, kept)
         policy.save(space.model("sft"), chat.tokenizer)
         trained = {tree.trunk for tree in training}
         asked = chain.from_iterable(questions(row.messages) for row, tree in made if tree.trunk in trained)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from keel.boards import Title, boards_of, require
 from keel.config import EMBEDDED, Recipe
+from keel.config.section import leaves
 from keel.data.chat import Chat
+from keel.data.write import write_json
 from keel.display import Display
 from keel.errors import UserError
 from keel.models.load import load_tokenizer
@@ -24,6 +26,10 @@ from keel.models.passes import Passes
 from keel.stages.sources import Sources
 from keel.tasks.task import Task
 from keel.tasks.town_desk.task import TownDesk
+from keel.training.checkpoint import Checkpoints, Pace
+from keel.training.randomness import seed_process
+from keel.training.records import Record
+from keel.training.state import Part
 
 StageName = Literal["sft", "preferences", "reward", "ppo", "evaluation"]
 Facts = dict[str, Any]
@@ -35,7 +41,8 @@ class Workspace:
     """A recipe at work in a folder.
 
     `supervised` is the model that preferences, reward model and PPO start from: the one that this run trains, or the
-    recipe's own. `stages` are those that are to run; `reports` collects what each finished one says of itself.
+    recipe's own. `stages` are those that are to run; `reports` collects what each finished one says of itself. `keys`
+    say what a stage is made from (`keel.stages.lineage`), `earlier` how many seconds earlier processes spent on it.
     """
 
     recipe: Recipe
@@ -48,6 +55,8 @@ class Workspace:
     stages: frozenset[StageName]
     sources: Sources
     reports: dict[str, Facts] = field(default_factory=dict)
+    keys: dict[StageName, str] = field(default_factory=dict)
+    earlier: dict[StageName, float] = field(default_factory=dict)
 
     @property
     def base(self) -> Path:
@@ -78,12 +87,36 @@ class Workspace:
         """Shows a stage as it goes, and files its report with `seconds` and `peak_mb` once it is done."""
         start = time.monotonic()
         facts: Facts = {}
+        seed_process(self.recipe.seed, name)
         with self.display.stage(name, total):
             yield facts
-        facts["seconds"] = round(time.monotonic() - start, 2)
+        facts["seconds"] = round(self.earlier.get(name, 0.0) + time.monotonic() - start, 2)
         facts["peak_mb"] = round(peak_mb())
         write_json(self.directory / name / "report.json", facts)
         self.reports[name] = facts
+
+    def record(self, name: StageName) -> Record:
+        """What a stage writes down while it runs."""
+        folder = self.directory / name
+        title = Title(self.recipe.log.project, f"{self.directory.name}-{name}", _settings(self.recipe))
+        boards = boards_of(self.recipe.log.to, self.directory, folder, title, self.display.note)
+        return Record(folder, self.display, boards)
+
+    @contextmanager
+    def checkpoints(self, name: StageName, parts: Mapping[str, Part] | None = None) -> Iterator[Checkpoints]:
+        """Where a stage's loop keeps its progress; `parts` are kept beside the loop's own."""
+        pace = Pace(60 * self.recipe.checkpoints.minutes, self.recipe.checkpoints.keep)
+        folder = self.directory / name / "checkpoints"
+        key = self.keys.get(name, "")
+        with Checkpoints(folder, key, pace, parts or {}, self.display.note, self.display.resumed) as kept:
+            yield kept
+        self.earlier[name] = kept.seconds
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """The fields of a recipe by their dotted names, as JSON values."""
+    whole = recipe.model_dump(mode="json")
+    return {name: reduce(lambda section, key: section[key], name.split("."), whole) for name, _ in leaves(Recipe)}
 
 
 def base_of(recipe: Recipe) -> Path:
@@ -94,7 +127,8 @@ def base_of(recipe: Recipe) -> Path:
 def open_workspace(
     recipe: Recipe, directory: Path, display: Display, supervised: Path, stages: Iterable[StageName]
 ) -> Workspace:
-    """Settle device, number format and threads; nothing is written. UserError for a device that is not there."""
+    """Settle device, number format and threads; nothing is written. UserError for a device or board that is missing."""
+    require(recipe.log.to)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     device = device_of(recipe.device)
@@ -140,20 +174,3 @@ def peak_mb() -> float:
     """The most memory that this process has held so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """The whole file or none of it."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, content: str) -> None:
-    """The whole file or none of it, in a folder that is made if need be. UserError where the disk refuses."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(content, encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({error.strerror}); free space or choose another --dir") from error

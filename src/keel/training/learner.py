@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from keel.config import Optimizer
+from keel.training.state import State, copied
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,30 @@ class Learner:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return StepReport(loss, norm, rate, int(not finite))
+
+    def state(self) -> State:
+        """Weights, the optimizer's moments and step counts, each under its parameter's place, and the steps taken."""
+        tensors: dict[str, Tensor] = {}
+        for place, parameter in enumerate(self.parameters):
+            tensors[f"{place}/weight"] = parameter.detach()
+            tensors |= {f"{place}/{name}": one for name, one in self.optimizer.state.get(parameter, {}).items()}
+        return State({"taken": self.taken}, tensors)
+
+    def restore(self, state: State) -> None:
+        """ValueError where the state is not of these parameters."""
+        moments: dict[int, dict[str, Tensor]] = {place: {} for place in range(len(self.parameters))}
+        for key, tensor in state.tensors.items():
+            number, _, name = key.partition("/")
+            if int(number) not in moments:
+                raise ValueError(f"there are {len(self.parameters)} parameters, and none is number {number}")
+            moments[int(number)][name] = tensor
+        for place, parameter in enumerate(self.parameters):
+            copied(parameter, moments[place].pop("weight", None), f"weight {place}")
+        for place, parameter in enumerate(self.parameters):
+            if moments[place]:
+                held = {name: tensor.to(parameter.device) for name, tensor in moments[place].items()}
+                self.optimizer.state[parameter] = held
+        self.taken = int(state.numbers["taken"])
 
 
 def schedule(settings: Optimizer, taken: int, steps: int) -> float:

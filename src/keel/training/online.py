@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -30,10 +30,13 @@ from keel.rollout.score import Scorer
 from keel.training.algorithm import GAE, Algorithm, InReward
 from keel.training.annotate import annotate, tree_of, value
 from keel.training.batches import micro_batches
+from keel.training.checkpoint import FORGETFUL, Keeper
 from keel.training.credit import credit
 from keel.training.learner import Learner
 from keel.training.monitor import Tally, summarise
 from keel.training.records import Record
+from keel.training.state import State
+from keel.training.watch import NOBODY, Onlooker
 from keel.types import CriticSample, Prompt, Valued
 
 
@@ -44,6 +47,21 @@ class Update:
     version: int
     valued: tuple[Valued, ...]
     metrics: Mapping[str, float]
+
+
+@dataclass
+class Price:
+    """What a nat of KL costs, and the rule that moves it: a part of a checkpoint."""
+
+    rule: FixedKL | AdaptiveKL
+
+    def state(self) -> State:
+        """β alone; the rest of the rule is in the recipe."""
+        return State({"coef": self.rule.coef})
+
+    def restore(self, state: State) -> None:
+        """ValueError where β is none."""
+        self.rule = replace(self.rule, coef=float(state.numbers["coef"]))
 
 
 def algorithm_of(settings: Ppo) -> Algorithm:
@@ -76,19 +94,24 @@ def practise(
     seed: int,
     record: Record,
     keep: Callable[[Update], None],
+    keeper: Keeper = FORGETFUL,
+    watch: Onlooker = NOBODY,
 ) -> None:
-    """Tune `roles.policy` (and its critic) by PPO for `settings.updates` rounds.
+    """Tune `roles.policy` (and its critic) by PPO for `settings.updates` rounds, or until `watch` has seen enough.
 
     `keep` receives every round's annotated rollouts. Metrics are listed in docs/metrics.md.
     """
-    algorithm, controller = algorithm_of(settings), controller_of(settings)
+    algorithm, price = algorithm_of(settings), Price(controller_of(settings))
     sampling = Sampling(**settings.sampling.model_dump())
     steps = settings.epochs * settings.minibatches
     learning = max(1, settings.updates - settings.critic.warmup_updates)
     policy = Learner(roles.policy.parameters(), settings.optimizer, steps * learning)
     rates = settings.optimizer.model_copy(update={"lr": settings.critic.lr})
     critic = Learner(roles.critic.parameters(), rates, steps * settings.updates)
-    for version in range(settings.updates):
+    done = keeper.resume({"record": record, "price": price, "policy": policy, "critic": critic})
+    for version in range(done, settings.updates):
+        if watch.enough:
+            break
         start = time.perf_counter()
         drawn = draw(prompts, settings, seed, version)
         rollouts = converse(drawn, generator, chat, sampling, seed, version, settings.samples_per_prompt)
@@ -96,27 +119,39 @@ def practise(
         scored = scorer.score(rollouts)
         annotated = annotate(scored, roles.policy, roles.reference, sampling.temperature, settings.micro_tokens)
         valued = value(annotated, roles.critic, settings.micro_tokens)
-        samples = credit(valued, algorithm, controller.coef)
+        watch.look(version, valued, price.rule.coef)
+        samples = credit(valued, algorithm, price.rule.coef)
         tally = Tally()
         warming = version < settings.critic.warmup_updates
         grouped = groups(samples, settings.samples_per_prompt)
         for places in minibatches(len(grouped), settings, seed, version):
             batch = [grouped[place] for place in places]
             learn(batch, roles, None if warming else policy, critic, algorithm, sampling.temperature, settings, tally)
-        metrics = summarise(valued, samples, tally, controller.coef)
-        controller = controller.update(metrics["kl"], len(samples))
+        metrics = summarise(valued, samples, tally, price.rule.coef)
+        price.rule = price.rule.update(metrics["kl"], len(samples))
         finished = time.perf_counter()
         metrics["seconds/sampling"] = sampled - start
         metrics["seconds/learning"] = finished - sampled
         metrics["tokens_per_second"] = sum(len(one.logprobs) for one in samples) / (finished - start)
         record.write(version + 1, metrics)
         keep(Update(version, tuple(valued), metrics))
+        keeper.after(version + 1)
 
 
 def draw(prompts: Sequence[Prompt], settings: Ppo, seed: int, version: int) -> list[Prompt]:
     """The prompts of one round: every epoch over them has a seeded order of its own, and leaves none out."""
     count = settings.batch_size // settings.samples_per_prompt
-    first, last = version * count, (version + 1) * count
+    return _drawn(prompts, seed, version * count, (version + 1) * count)
+
+
+def met(prompts: Sequence[Prompt], settings: Ppo, seed: int) -> list[Prompt]:
+    """The prompts that all rounds draw, each once."""
+    count = settings.updates * settings.batch_size // settings.samples_per_prompt
+    return _drawn(prompts, seed, 0, min(count, len(prompts)))
+
+
+def _drawn(prompts: Sequence[Prompt], seed: int, first: int, last: int) -> list[Prompt]:
+    """The draws from number `first` on, up to number `last`."""
     drawn: list[Prompt] = []
     for epoch in range(first // len(prompts), (last - 1) // len(prompts) + 1):
         order = list(prompts)

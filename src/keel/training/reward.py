@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 
 import torch
 from jaxtyping import Float
@@ -26,6 +26,7 @@ from keel.maths.losses import bradley_terry, centring
 from keel.maths.reduce import mean_over
 from keel.models.roles import ScalarRole
 from keel.training.batches import micro_batches
+from keel.training.checkpoint import FORGETFUL, Keeper
 from keel.training.comparisons import Comparisons
 from keel.training.learner import Learner
 from keel.training.order import count_steps, visits
@@ -67,13 +68,14 @@ def fit_reward(
     settings: Reward,
     seed: int,
     record: Record,
+    keeper: Keeper = FORGETFUL,
 ) -> None:
     """Train `model` on the pairs of prompts; logs loss and accuracy, and the same on the held-out ones at the end."""
     steps = count_steps(len(prompts), settings.batch_size, settings.epochs, settings.max_steps)
     learner = Learner(model.parameters(), settings.optimizer, steps)
-    for step, places in enumerate(
-        visits(len(prompts), settings.batch_size, settings.epochs, settings.max_steps, seed), start=1
-    ):
+    done = keeper.resume({"record": record, "reward": learner})
+    order = visits(len(prompts), settings.batch_size, settings.epochs, settings.max_steps, seed)
+    for step, places in islice(enumerate(order, start=1), done, None):
         batch = [prompts[place] for place in places]
         start = time.perf_counter()
         deltas: list[Tensor] = []
@@ -96,6 +98,7 @@ def fit_reward(
             }
         if step % settings.log_every == 0 or step in (1, steps):
             record.write(step, metrics)
+        keeper.after(step)
 
 
 def measure(model: ScalarRole, prompts: Sequence[Comparisons], budget: int | None) -> Fit:

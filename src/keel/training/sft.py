@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -19,20 +20,27 @@ from keel.maths.losses import nll
 from keel.maths.reduce import mean_over
 from keel.models.roles import LanguageRole
 from keel.training.batches import micro_batches, trained_tokens
+from keel.training.checkpoint import FORGETFUL, Keeper
 from keel.training.learner import Learner
 from keel.training.order import count_steps, visits
 from keel.training.records import Record
 
 
 def fine_tune(
-    policy: LanguageRole, trees: Sequence[Tree], held_out: Sequence[Tree], settings: Sft, seed: int, record: Record
+    policy: LanguageRole,
+    trees: Sequence[Tree],
+    held_out: Sequence[Tree],
+    settings: Sft,
+    seed: int,
+    record: Record,
+    keeper: Keeper = FORGETFUL,
 ) -> None:
     """Train `policy` on demonstration trees; logs `loss` and, at the end, `held_out/loss` (nats per token)."""
     steps = count_steps(len(trees), settings.batch_size, settings.epochs, settings.max_steps)
     learner = Learner(policy.parameters(), settings.optimizer, steps)
-    for step, places in enumerate(
-        visits(len(trees), settings.batch_size, settings.epochs, settings.max_steps, seed), start=1
-    ):
+    done = keeper.resume({"record": record, "policy": learner})
+    order = visits(len(trees), settings.batch_size, settings.epochs, settings.max_steps, seed)
+    for step, places in islice(enumerate(order, start=1), done, None):
         batch = [trees[place] for place in places]
         start = time.perf_counter()
         report = learner.step(_shares(policy, batch, settings.micro_tokens))
@@ -47,6 +55,7 @@ def fine_tune(
             metrics["held_out/loss"] = mean_nll(policy, held_out, settings.micro_tokens)
         if step % settings.log_every == 0 or step in (1, steps):
             record.write(step, metrics)
+        keeper.after(step)
 
 
 def mean_nll(policy: LanguageRole, trees: Sequence[Tree], budget: int | None) -> float:

@@ -1,0 +1,56 @@
+"""PPO: prompts, what holds before the first update, and a reward that tells answers apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from keel.data.forest import Tree
+from keel.diagnostics.findings import Finding
+from keel.models.roles import LanguageRole
+from keel.preflight.example import Example
+from keel.preflight.first_step import agreement, distance, ratio
+from keel.preflight.repeats import repeats
+from keel.preflight.rewards import reward_spread
+from keel.preflight.sample import ANSWERS, TOKENS, Start, cast, sampled
+from keel.preflight.truncation import cut_answers, unanswerable
+from keel.preflight.wording import wording
+from keel.stages.ppo import prompts_to_practise
+from keel.stages.seen import fingerprint
+from keel.stages.workspace import Workspace
+from keel.training.annotate import annotate, tree_of
+from keel.training.batches import micro_batches
+from keel.types import Scored
+
+
+def checks(space: Workspace, start: Start) -> Iterator[Finding | Example]:
+    """Everything that can be seen from a handful of sampled answers, and one of them."""
+    settings, asked = space.recipe.ppo, prompts_to_practise(space)
+    yield unanswerable(asked.left_out["dropped"], asked.left_out["given"], "ppo")
+    yield repeats([fingerprint(one.messages) for one in asked.prompts], "prompts", "ppo.prompts")
+    if start.stand_in:
+        yield Finding("Model", "ok", "Checked on the base: SFT comes first.", "")
+    roles = cast(space, start.path)
+    rollouts = sampled(space, roles, start.chat, asked.prompts, settings.sampling)
+    yield from wording(space, start, [one.messages for one in asked.prompts], [one.prompt_tokens for one in rollouts])
+    scored = [Scored(one, 0.0, {}) for one in rollouts]
+    temperature, budget = settings.sampling.temperature, settings.micro_tokens
+    read = annotate(scored, roles.policy, roles.reference, temperature, budget)
+    once = [x for one in read for x in one.logprobs]
+    trees = [tree_of(rollouts[first : first + ANSWERS]) for first in range(0, len(rollouts), ANSWERS)]
+    yield ratio(once, read_as_learnt(roles.policy, trees, temperature), space.dtype, settings.clip)
+    yield distance(once, [x for one in read for x in one.reference_logprobs])
+    yield agreement([x for one in rollouts for x in one.logprobs], once, space.dtype, settings.clip)
+    most = settings.sampling.max_tokens
+    yield cut_answers(rollouts, min(most, TOKENS), most, "ppo", start.stand_in)
+    yield from reward_spread(space, start, rollouts)
+    yield Example.of(trees[0], start.decode)
+
+
+def read_as_learnt(policy: LanguageRole, trees: Sequence[Tree], temperature: float) -> list[float]:
+    """Log-probs (nats) of every sampled token as a step reads them, with a gradient; each tree in its own batch."""
+    return [
+        number
+        for tree in trees
+        for micro in micro_batches([tree], None, policy)
+        for number in policy.read(micro.forest, temperature).logprobs.tolist()
+    ]

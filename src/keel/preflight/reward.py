@@ -1,0 +1,73 @@
+"""The reward model: what the pairs can teach it, and how it will read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from keel.diagnostics.findings import Finding
+from keel.preferences.aggregate import to_preferences
+from keel.preferences.judgement import collect
+from keel.preflight.endings import endings
+from keel.preflight.pairs import compared, pairs, sorted_by_label
+from keel.preflight.repeats import repeats
+from keel.preflight.sample import ROWS, Start, made, spread_out
+from keel.preflight.templates import refusals
+from keel.preflight.truncation import cut_rows
+from keel.preflight.wording import wording
+from keel.stages.preferences import aggregated, preferences_are_there, preferences_of
+from keel.stages.seen import fingerprint
+from keel.stages.workspace import Workspace
+from keel.training.comparisons import comparisons
+from keel.types import Conversation, Preference, Ranking
+
+
+def judged(space: Workspace) -> Sequence[Preference | Ranking] | None:
+    """What the reward model will learn from; None where the run has yet to gather it."""
+    recipe = space.recipe
+    if recipe.reward.data is None and recipe.preferences.labels.data is not None:
+        labels = space.sources.labels(recipe.preferences.labels)
+        aggregate = aggregated(collect(labels.judgements), recipe.preferences)
+        found: Sequence[Preference | Ranking] = to_preferences(labels.items, aggregate, recipe.preferences.ties, 0.0)
+    elif preferences_are_there(space):
+        found = preferences_of(space)
+    else:
+        return None
+    return found[: recipe.reward.limit]
+
+
+def checks(space: Workspace, start: Start) -> Iterator[Finding]:
+    """Everything that pairs can have wrong."""
+    rows = judged(space)
+    if rows is None:
+        yield Finding("Pairs", "ok", "Not yet known: the run gathers its own pairs.", "")
+        return
+    yield from pairs(rows, _identical(space))
+    yield repeats(
+        [
+            f"{fingerprint(one.prompt + better)} {fingerprint(one.prompt + worse)}"
+            for one, better, worse in _sorted(rows)
+        ],
+        "pairs",
+        "reward.data",
+    )
+    chat, some = start.chat, spread_out(rows, ROWS)
+    found, refused = made(some, lambda row: comparisons(chat, row).tree)
+    trees = [tree for _, tree in found]
+    yield refusals(refused, len(some))
+    yield from endings(trees, {chat.eos}, chat.tokenizer.pad_token_id, start.name)
+    yield cut_rows(chat.truncation, sum(len(tree.branches) for tree in trees), space.recipe.model.max_length)
+    said = [one.prompt + answer for one, *both in _sorted(rows) for answer in both]
+    yield from wording(space, start, said, [tree.trunk for tree in trees])
+
+
+def _sorted(rows: Sequence[Preference | Ranking]) -> list[tuple[Preference, Conversation, Conversation]]:
+    return [(one, *sorted_by_label(one)) for one in compared(rows)]
+
+
+def _identical(space: Workspace) -> int:
+    """Rows that were left out in reading because their two answers are the same."""
+    settings = space.recipe.reward
+    if settings.data is None:
+        return 0
+    rows = space.sources.comparisons(settings.data, settings.columns)
+    return sum(one.reason == "identical answers" for one in rows.dropped)

@@ -1,0 +1,35 @@
+"""One process at a time in a run's folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from keel.errors import UserError
+
+
+@contextmanager
+def occupied(directory: Path) -> Iterator[None]:
+    """The folder is this process's until the context ends, or the process does, however that comes.
+
+    UserError where another process is at work there. (On Windows, which has no such locks, nothing is held.)
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another run is at work in {directory}; wait for its end, or choose another --dir"
+            ) from None
+        yield
+    finally:
+        os.close(handle)
