@@ -13,8 +13,10 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.text import Text
 
+from keel.config import Guards
 from keel.display import duration
 from keel.errors import UserError
+from keel.training.guards import BELOW_ZERO
 
 WIDTH = 80
 STAGES: Mapping[str, str] = {
@@ -26,7 +28,7 @@ STAGES: Mapping[str, str] = {
 }
 """The stages in their order, as people call them."""
 
-KL_AMBER, KL_RED = 10.0, 30.0
+KL_AMBER, KL_RED = Guards().kl
 """Nats per answer beyond which a policy is far, and too far, from where it started (after Gao et al., 2210.10760)."""
 
 _MEASURED = (
@@ -244,7 +246,7 @@ def before(summary: Summary) -> str:
 def kl_in_words(kl: float) -> str:
     """What a KL of so many nats per answer means."""
     if kl < 0:
-        return "below 0 by chance: it is estimated from samples, and the true distance, never negative, is close to 0"
+        return BELOW_ZERO
     if kl < 1:
         return "hardly any distance: the model writes almost as before"
     if kl < KL_AMBER:
@@ -284,6 +286,12 @@ def _tell_ppo(facts: Mapping[str, Any]) -> Iterator[str]:
         f"PPO then tuned the model in {_count(facts.get('updates'), 'round')} of answering and learning to score "
         "higher with the reward, while a KL penalty held it near to what it was."
     )
+    if facts.get("stopped"):
+        best = facts.get("best")
+        kept = (
+            f"the model is the best policy so far, of round {best['update']}" if best else "none was kept as the best"
+        )
+        yield f"A red alarm ended it early, and {kept}: {facts['stopped']}"
 
 
 def _count(number: object, noun: str) -> str:

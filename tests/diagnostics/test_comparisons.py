@@ -11,7 +11,7 @@ from keel.diagnostics.recorded import Answered
 
 
 def answered(place: int, gain: float) -> Answered:
-    return Answered(f"prompt {place}", None, "before", "after", 1.0, 1.0 + gain)
+    return Answered(f"{place}", f"prompt {place}", None, "before", "after", 1.0, 1.0 + gain)
 
 
 def shown(gains: list[float]) -> dict[str, list[str]]:

@@ -7,19 +7,9 @@ import re
 import numpy as np
 import pytest
 
+from keel.diagnostics.geometry import SMALL, SQUARE, WIDE, Chart, Threshold, figure, nice_ticks
 from keel.diagnostics.over_optimisation import judge
-from keel.diagnostics.pictures import (
-    SMALL,
-    SQUARE,
-    WIDE,
-    Chart,
-    Threshold,
-    calibration_chart,
-    curve_chart,
-    figure,
-    nice_ticks,
-    over_optimisation_chart,
-)
+from keel.diagnostics.pictures import calibration_chart, curve_chart, over_optimisation_chart
 from keel.diagnostics.recorded import Curve
 from keel.diagnostics.smoothing import running_mean, smooth
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keel.config import Guards
+from keel.diagnostics.geometry import Chart, Threshold, Tone, figure
 from keel.diagnostics.over_optimisation import Verdict, judge
-from keel.diagnostics.pictures import Chart, Threshold, Tone, curve_chart, figure, over_optimisation_chart
+from keel.diagnostics.pictures import curve_chart, over_optimisation_chart
 from keel.diagnostics.recorded import Attempts, Curve, Metrics, Recorded
-from keel.summary import KL_AMBER, KL_RED
 
 _ROWS = 12
+_LIMITS = Guards()
 
 
 @dataclass(frozen=True)
@@ -65,28 +67,28 @@ _REWARD = (
     ),
     Shown("held_out/accuracy", "Reward model: held-out accuracy", "The same on pairs that it never saw.", "%"),
 )
-_PPO = (
+PPO = (
     Shown("reward", "Reward", "What PPO raises: the score of the answers it learns from."),
     Shown("reward/gold", "Gold score", "The task’s hidden measure of quality; PPO never sees it.", "points", "gold"),
     Shown(
         "kl", "KL", "How far the policy has moved from the SFT model.", "nats per answer", "sea",
-        (Threshold(KL_AMBER, "look", "amber"), Threshold(KL_RED, "alarm", "red")),
+        (Threshold(_LIMITS.kl[0], "look", "amber"), Threshold(_LIMITS.kl[1], "alarm", "red")),
     ),
     Shown("objective", "Reward less KL cost", "What PPO in truth maximises: reward − β·KL."),
     Shown("length", "Length", "How long an answer is.", "tokens"),
     Shown("policy/entropy", "Entropy", "How open each next word is; falls as the policy makes up its mind.", "nats"),
     Shown(
         "policy/clip_fraction", "Clip fraction", "Share of tokens whose change was held back.", "%", "sea",
-        (Threshold(30.0, "look", "amber"),),
+        (Threshold(100 * _LIMITS.clip_fraction, "look", "amber"),),
     ),
     Shown(
         "value/explained_variance", "Critic’s foresight",
         "Explained variance: the share of the outcome that the critic foresees.", "%", "sea",
-        (Threshold(0.0, "no use", "amber"),),
+        (Threshold(100 * _LIMITS.explained_variance, "no use", "amber"),),
     ),
     Shown(
         "truncated", "Cut off", "Share of answers that hit the token limit.", "%", "sea",
-        (Threshold(5.0, "look", "amber"), Threshold(20.0, "alarm", "red")),
+        (Threshold(100 * _LIMITS.truncated[0], "look", "amber"), Threshold(100 * _LIMITS.truncated[1], "alarm", "red")),
     ),
 )  # fmt: skip
 
@@ -105,7 +107,7 @@ def curve_groups(run: Recorded) -> list[Group]:
         groups.append(Group(_sentence(" and ".join(titles)), about, tuple(charts), tuple(tables), ()))
     if "ppo" in run.metrics:
         metrics = run.metrics["ppo"]
-        shown = (*_PPO, *_other_terms(metrics))
+        shown = (*PPO, *_other_terms(metrics))
         about = "The policy practises against the reward, on a leash of KL."
         charts = _charts(metrics, shown, "update")
         groups.append(
@@ -138,12 +140,13 @@ def over_optimisation(run: Recorded) -> tuple[Verdict | None, Chart | None]:
     verdict = judge(proxy.values, gold.values)
     if verdict.kind == "unknown":
         return verdict, None
-    return verdict, over_optimisation_chart(kl, proxy, gold, _spread(run.attempts), verdict)
+    return verdict, over_optimisation_chart(kl, proxy, gold, spread(run.attempts), verdict)
 
 
-def _spread(attempts: Attempts) -> tuple[float, float]:
+def spread(attempts: Attempts) -> tuple[float, float]:
     """Standard deviations of reward and gold over all recorded answers; 1 where they do not vary."""
-    return (float(np.std(attempts.reward)) or 1.0, float(np.nanstd(attempts.gold)) or 1.0)
+    known = attempts.gold[np.isfinite(attempts.gold)]
+    return (float(np.std(attempts.reward)) or 1.0, float(np.std(known)) if len(known) and np.ptp(known) else 1.0)
 
 
 def _other_terms(metrics: Metrics) -> list[Shown]:

@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from keel.config import Guards
 from keel.diagnostics.over_optimisation import judge
 from keel.diagnostics.recorded import Attempts, Curve, Recorded
 from keel.diagnostics.smoothing import running_mean
-from keel.summary import KL_AMBER, KL_RED, STAGES, percent
+from keel.summary import STAGES, percent
+from keel.training.guards import REMEDY
+from keel.training.guards import Level as Level
+from keel.training.guards import level as level
 
-Level = Literal["ok", "amber", "red"]
-WINDOW = 5
+LIMITS = Guards()
+WINDOW = LIMITS.window
 ENOUGH_PAIRS = 30
 """Pairs judged by several people, below which nothing is said of a single annotator."""
 APART = 0.15
@@ -41,13 +45,6 @@ def findings(run: Recorded) -> list[Finding]:
     """Every check that the run has numbers for: red ones first, then amber, then those that passed."""
     found = [*_of_evaluation(run), *_of_ppo(run), *_of_reward(run), *_of_people(run), *_of_numbers(run), *_of_data(run)]
     return sorted(found, key=lambda one: ("red", "amber", "ok").index(one.verdict))
-
-
-def level(value: float, amber: float, red: float | None = None) -> Level:
-    """How bad a value is that is worse the larger it is."""
-    if red is not None and value >= red:
-        return "red"
-    return "amber" if value >= amber else "ok"
 
 
 def _of_evaluation(run: Recorded) -> Iterator[Finding]:
@@ -107,54 +104,55 @@ def _over_optimisation(proxy: Curve, gold: Curve) -> Iterator[Finding]:
 
 def _kl(curve: Curve) -> Finding:
     most, where = _highest(curve)
+    amber, red = LIMITS.kl
     return Finding(
         "Distance from SFT (KL)",
-        level(most, KL_AMBER, KL_RED),
-        f"KL reached {most:.1f} nats per answer around update {where} (a look is due from {KL_AMBER:g}, alarm from "
-        f"{KL_RED:g}).",
-        "Raise ppo.kl.coef, use the adaptive controller (ppo.kl.controller: adaptive), or lower ppo.optimizer.lr; "
-        "read answers from the end of the run before trusting the reward.",
+        level(most, amber, red),
+        f"KL reached {most:.1f} nats per answer around update {where} (a look is due from {amber:g}, alarm from "
+        f"{red:g}).",
+        REMEDY["kl"],
     )
 
 
 def _length(curve: Curve) -> Finding:
     most, where = _highest(curve)
     factor = most / max(curve.values[0], 1e-9)
+    amber, red = LIMITS.length
     return Finding(
         "Length of answers",
-        level(factor, 1.3, 1.8),
+        level(factor, amber, red),
         f"Answers grew to {factor:.2f} times their length under SFT ({curve.values[0]:.0f} → {most:.0f} tokens, around "
-        f"update {where}; a look is due from 1.3 times, alarm from 1.8)."
+        f"update {where}; a look is due from {amber:g} times, alarm from {red:g})."
         if factor > 1
         else f"Answers did not grow: at most {factor:.2f} times their length under SFT.",
-        "Compare answers by hand: is the longer one better? If not, the reward model likes length. Add comparisons in "
-        "which the short answer wins, or a reward function that charges for length (ppo.reward).",
+        REMEDY["length"],
     )
 
 
 def _entropy(curve: Curve) -> Finding:
     means = running_mean(curve.values, WINDOW)
     fall = 1 - means.min() / max(means[0], 1e-9)
+    amber, red = LIMITS.entropy
     return Finding(
         "Variety (entropy)",
-        level(fall, 0.4, 0.7),
-        f"Entropy per token fell by {percent(fall)} from {means[0]:.2f} nats (a look is due from 40%, alarm from 70%)."
+        level(fall, amber, red),
+        f"Entropy per token fell by {percent(fall)} from {means[0]:.2f} nats (a look is due from {percent(amber)}, "
+        f"alarm from {percent(red)})."
         if fall > 0
         else f"Entropy per token did not fall below its first {means[0]:.2f} nats.",
-        "The policy is narrowing to a few phrases. Lower ppo.optimizer.lr or ppo.epochs, raise ppo.kl.coef, or draw "
-        "more answers per update (ppo.batch_size).",
+        REMEDY["entropy"],
     )
 
 
 def _truncated(curve: Curve) -> Finding:
     most, where = _highest(curve)
+    amber, red = LIMITS.truncated
     return Finding(
         "Answers cut off",
-        level(most, 0.05, 0.2),
+        level(most, amber, red),
         f"At most {most:.1%} of the answers were cut off at the token limit (around update {where}; a look is due "
-        "from 5%, alarm from 20%).",
-        "Raise ppo.sampling.max_tokens, or make sure that the model learns to stop: SFT must train the end-of-text "
-        "token, and ppo.missing_eos_score should be below the usual reward.",
+        f"from {percent(amber)}, alarm from {percent(red)}).",
+        REMEDY["truncated"],
     )
 
 
@@ -162,21 +160,22 @@ def _clip_fraction(curve: Curve) -> Finding:
     most, where = _highest(curve)
     return Finding(
         "Clipped tokens",
-        level(most, 0.3),
-        f"At most {most:.1%} of the tokens were clipped (around update {where}; a look is due from 30%).",
-        "Updates are too large for the data they rest on: lower ppo.optimizer.lr or ppo.epochs.",
+        level(most, LIMITS.clip_fraction),
+        f"At most {most:.1%} of the tokens were clipped (around update {where}; a look is due from "
+        f"{percent(LIMITS.clip_fraction)}).",
+        REMEDY["clip_fraction"],
     )
 
 
 def _critic(curve: Curve) -> Finding:
     late = float(curve.values[len(curve) // 2 :].mean())
+    useless = late < LIMITS.explained_variance
     return Finding(
         "Critic",
-        "amber" if late < 0 else "ok",
+        "amber" if useless else "ok",
         f"In the second half of the run the critic explains {percent(max(late, 0.0))} of the variance of the returns"
-        + (", less than a constant would." if late < 0 else " (a look is due below 0%)."),
-        "Give the critic a head start (ppo.critic.warmup_updates), a larger ppo.critic.lr, or start it from the reward "
-        "model (ppo.critic.init: reward).",
+        + (", less than a constant would." if useless else " (a look is due below 0%)."),
+        REMEDY["explained_variance"],
     )
 
 
@@ -184,10 +183,10 @@ def _sampler(curve: Curve) -> Finding:
     most, where = _highest(curve)
     return Finding(
         "Sampler against trainer",
-        level(most, 1e-3),
+        level(most, LIMITS.sampler_kl),
         f"Sampler and trainer differ by at most {most:.2g} nats per token (around update {where}; a look is due from "
-        "1e-3).",
-        "They should be the same model: check number formats (dtype), the chat template and the sampling temperature.",
+        f"{LIMITS.sampler_kl:g}).",
+        REMEDY["sampler_kl"],
     )
 
 
@@ -309,8 +308,7 @@ def _of_numbers(run: Recorded) -> Iterator[Finding]:
             f"Finite numbers, {STAGES[stage]}",
             "red" if faults else "ok",
             f"In {STAGES[stage]} {'; '.join(faults)}." if faults else f"Every number of {STAGES[stage]} is finite.",
-            "Lower the learning rate or max_grad_norm, or use dtype: float32; look for rows of the data that are "
-            "empty.",
+            REMEDY["finite"],
         )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from keel.diagnostics.provenance import Origin, Precheck, read_origins, read_prechecks
 from keel.errors import UserError
 from keel.summary import Summary
 
@@ -70,8 +71,12 @@ class Attempts:
 
 @dataclass(frozen=True)
 class Answered:
-    """One evaluation prompt with each model's answer; `before` and `after` are the judge's scores of SFT and PPO."""
+    """One evaluation prompt with each model's answer; `before` and `after` are the judge's scores of SFT and PPO.
 
+    `id` tells prompts apart, and is the same for several answers to one.
+    """
+
+    id: str
     prompt: str
     base: str | None
     sft: str
@@ -86,13 +91,18 @@ class Answered:
 
 @dataclass(frozen=True)
 class Recorded:
-    """All that a report is made from. Stages that the run did not have are absent from `metrics`, or empty."""
+    """All that a report is made from. Stages that the run did not have are absent from `metrics`, or empty.
+
+    `origins` and `prechecks` hold what stages of this version leave beside their results; see `provenance`.
+    """
 
     summary: Summary
     recipe: str
     metrics: Mapping[str, Metrics]
     attempts: Attempts
     answers: tuple[Answered, ...]
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    prechecks: tuple[Precheck, ...] = ()
 
 
 def read_run(directory: Path) -> Recorded:
@@ -111,7 +121,15 @@ def read_run(directory: Path) -> Recorded:
         if "evaluation" in stages
         else ()
     )
-    return Recorded(summary, _text(directory / "resolved.yaml"), metrics, _columns(attempts), answers)
+    return Recorded(
+        summary,
+        _text(directory / "resolved.yaml"),
+        metrics,
+        _columns(attempts),
+        answers,
+        read_origins(directory, stages),
+        read_prechecks(directory, stages),
+    )
 
 
 def _rows(path: Path, read: Callable[[dict[str, Any]], Row]) -> Iterator[Row]:
@@ -180,6 +198,7 @@ def _columns(attempts: list[tuple[int, float, float, float, bool]]) -> Attempts:
 def _answered(row: dict[str, Any], judge: str) -> Answered:
     base = row.get("base")
     return Answered(
+        str(row.get("id", row["prompt"])),
         str(row["prompt"]),
         None if base is None else str(base),
         str(row["sft"]),

@@ -6,28 +6,28 @@ escapes it, and a content security policy forbids the page to load or run anythi
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from keel.data.write import write_text
+from keel.diagnostics.checks import before_step_one, checks
 from keel.diagnostics.comparisons import choose
 from keel.diagnostics.curves import curve_groups, over_optimisation
-from keel.diagnostics.findings import ENOUGH_PAIRS, findings, spammers
-from keel.diagnostics.pictures import Chart, calibration_chart, figure
+from keel.diagnostics.findings import ENOUGH_PAIRS, spammers
+from keel.diagnostics.gauges import Gauge, gauge
+from keel.diagnostics.geometry import Chart
+from keel.diagnostics.making import making
+from keel.diagnostics.pictures import calibration_chart
 from keel.diagnostics.recorded import Recorded, read_run
+from keel.diagnostics.rendering import filled, points
 from keel.display import duration
-from keel.errors import UserError
 from keel.summary import (
     STAGES,
     Summary,
     before,
-    confidence_in_words,
     judge_in_words,
     kl_in_words,
     novelty,
@@ -57,18 +57,6 @@ _CHANCE_CORRECTED: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Gauge:
-    """A number on a scale from 0 to 100 (percent of the width), with its interval where it has one."""
-
-    label: str
-    at: float
-    low: float | None
-    high: float | None
-    text: str
-    tone: str
-
-
-@dataclass(frozen=True)
 class StageLine:
     """What a stage did and took; `share` of the run's time, in percent."""
 
@@ -87,54 +75,47 @@ def write_report(directory: Path) -> Path:
     """
     page = render(read_run(directory), directory.resolve().name)
     path = directory / "report.html"
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(page, encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); free space or change the folder's rights"
-        ) from None
+    write_text(path, page)
     return path
 
 
 def render(run: Recorded, name: str) -> str:
     """The page of a run that is called `name`."""
     summary = run.summary
-    checks = findings(run)
+    found, early = checks(run), before_step_one(run)
     verdict, picture = over_optimisation(run)
-    return (
-        _templates()
-        .get_template("report.html.j2")
-        .render(
-            name=name,
-            summary=summary,
-            headline=headline(summary),
-            story=story(summary),
-            outcome=outcome(summary),
-            judge=judge_in_words(summary),
-            before=before(summary),
-            kl_meaning=kl_in_words(summary.kl) if summary.kl is not None else "",
-            win=_win(summary),
-            gold=_gold(summary),
-            gold_max=summary.stages.get("evaluation", {}).get("gold_max"),
-            problems=[one for one in checks if one.verdict != "ok"],
-            passed=[one for one in checks if one.verdict == "ok"],
-            comparisons=choose(run.answers),
-            over_optimisation=verdict,
-            over_optimisation_chart=picture,
-            fit=_fit(summary),
-            calibration=_calibration(summary),
-            agreement=_agreement(summary),
-            annotators=_annotators(summary),
-            enough_pairs=ENOUGH_PAIRS,
-            curves=curve_groups(run),
-            stages=list(_stages(summary)),
-            command=shlex.join(["keel", "run", f"{name}/resolved.yaml", "--dir", f"{name}-again"]),
-            recipe=run.recipe,
-            numbers=_numbers(summary),
-        )
+    title = headline(summary)
+    return filled(
+        "report.html.j2",
+        name=name,
+        summary=summary,
+        title=f"{name}: {title}",
+        headline=title,
+        story=story(summary),
+        outcome=outcome(summary),
+        judge=judge_in_words(summary),
+        before=before(summary),
+        kl_meaning=kl_in_words(summary.kl) if summary.kl is not None else "",
+        win=_win(summary),
+        gold=_gold(summary),
+        gold_max=summary.stages.get("evaluation", {}).get("gold_max"),
+        problems=[one for one in found if one.verdict != "ok"],
+        passed=[one for one in found if one.verdict == "ok" and one not in early],
+        passed_before=[one for one in early if one.verdict == "ok"],
+        comparisons=choose(run.answers),
+        over_optimisation=verdict,
+        over_optimisation_chart=picture,
+        fit=_fit(summary),
+        calibration=_calibration(summary),
+        agreement=_agreement(summary),
+        annotators=_annotators(summary),
+        enough_pairs=ENOUGH_PAIRS,
+        curves=curve_groups(run),
+        stages=list(_stages(summary)),
+        making=making(run),
+        command=shlex.join(["keel", "run", f"{name}/resolved.yaml", "--dir", f"{name}-again"]),
+        recipe=run.recipe,
+        numbers=_numbers(summary),
     )
 
 
@@ -156,55 +137,11 @@ def headline(summary: Summary) -> str:
     return "A fine-tuned model" if "sft" in summary.stages else "Preferences, brought together"
 
 
-@cache
-def _templates() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("keel.diagnostics"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": percent,
-        "confidence": confidence_in_words,
-        "figure": figure,
-        "points": points,
-        "duration": duration,
-    }
-    return environment
-
-
-def points(value: float) -> str:
-    """A score with two digits and a true minus sign."""
-    return f"{value:.2f}".replace("-", "−")
-
-
-def _gauge(label: str, value: float, low: float | None, high: float | None, tone: str, floor: float = 0.0) -> Gauge:
-    """A share between `floor` and 1 on a gauge."""
-
-    def place(share: float) -> float:
-        return round(100 * min(max((share - floor) / (1 - floor), 0), 1), 2)
-
-    known = low is not None and high is not None
-    text = f"{100 * value:.1f}%" + (
-        f" ({100 * low:.0f}–{100 * high:.0f}%)" if low is not None and high is not None else ""
-    )
-    return Gauge(
-        label,
-        place(value),
-        place(low) if known and low is not None else None,
-        place(high) if known and high is not None else None,
-        text,
-        tone,
-    )
-
-
 def _win(summary: Summary) -> Gauge | None:
     if summary.win_rate is None or summary.verdict is None:
         return None
     tone = {"better": "good", "unclear": "plain", "worse": "red"}[summary.verdict]
-    return _gauge(f"PPO against {before(summary)}", summary.win_rate, summary.win_rate_low, summary.win_rate_high, tone)
+    return gauge(f"PPO against {before(summary)}", summary.win_rate, summary.win_rate_low, summary.win_rate_high, tone)
 
 
 def _gold(summary: Summary) -> list[Gauge]:
@@ -227,14 +164,14 @@ def _fit(summary: Summary) -> list[Gauge]:
         return []
     low, high = facts.get("accuracy_low"), facts.get("accuracy_high")
     floor = 0.5 if (facts["accuracy"] if low is None else low) >= 0.5 else 0.0
-    rows = [replace(_gauge("a coin", 0.5, 0.5, 0.5, "plain", floor), text="50%")]
+    rows = [replace(gauge("a coin", 0.5, 0.5, 0.5, "plain", floor), text="50%")]
     agreed = people.get("agreement_without_ties", {})
     if agreed.get("value") is not None:
-        rows.append(_gauge("two people agree", agreed["value"], agreed["low"], agreed["high"], "plain", floor))
-    rows.append(_gauge("reward model", facts["accuracy"], low, high, "sea", floor))
+        rows.append(gauge("two people agree", agreed["value"], agreed["low"], agreed["high"], "plain", floor))
+    rows.append(gauge("reward model", facts["accuracy"], low, high, "sea", floor))
     if people.get("ceiling") is not None:
         bounds = people.get("ceiling_low"), people.get("ceiling_high")
-        rows.append(_gauge("best possible", people["ceiling"], *bounds, "gold", floor))
+        rows.append(gauge("best possible", people["ceiling"], *bounds, "gold", floor))
     return rows
 
 
@@ -264,7 +201,7 @@ def _annotators(summary: Summary) -> list[Gauge]:
     idle = spammers(people)
     rated = sorted(people.get("reliability", {}).items(), key=lambda one: 1.0 if one[1] is None else -one[1])
     return [
-        _gauge(name, value, None, None, "amber" if name in idle else "sea")
+        gauge(name, value, None, None, "amber" if name in idle else "sea")
         if value is not None
         else Gauge(name, 0.0, None, None, "not known", "plain")
         for name, value in rated
