@@ -3,12 +3,12 @@
 
 Everything is imported once; a child is a fork that has run no operation of torch before. A request:
 
-    {"stage": "sft", "recipe": FILE, "dir": DIR, "log": FILE, "seconds": S, "signal": N, "fault": [NAME, N]}
+    {"stage": "sft", "recipe": FILE, "dir": DIR, "log": FILE, "seconds": S, "once": FILE, "signal": N, "fault": [NAME, N]}
 
-After S seconds (null: never) the child gets the signal. With a fault the child kills itself (SIGKILL) at the N-th call
-of os.fsync, of Path.replace, of Path.rename, or half way through the N-th file of tensors (save_file). The answer says
-how it ended: {"status": exit status or −signal, "took": seconds, "calls": how often NAME was called where it ended by
-itself}.
+After S seconds (null: never), counted from when the file `once` is there (null: from the start), the child gets the
+signal. With a fault the child kills itself (SIGKILL) at the N-th call of os.fsync, of Path.replace, of Path.rename, or
+half way through the N-th file of tensors (save_file). The answer says how it ended: {"status": exit status or −signal,
+"took": seconds, "calls": how often NAME was called where it ended by itself}.
 """
 
 from __future__ import annotations
@@ -51,6 +51,10 @@ def served(request: dict[str, Any]) -> dict[str, Any]:
         finally:
             os._exit(status)
     ended = 0
+    while request["once"] is not None and not ended and not Path(request["once"]).exists():
+        time.sleep(0.001)
+        ended, status = os.waitpid(child, os.WNOHANG)
+    start = time.monotonic() if request["once"] is not None else start
     while request["seconds"] is not None and not ended and time.monotonic() - start < request["seconds"]:
         time.sleep(0.002)
         ended, status = os.waitpid(child, os.WNOHANG)
