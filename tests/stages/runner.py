@@ -3,7 +3,8 @@
 
 Everything is imported once; a child is a fork that has run no operation of torch before. A request:
 
-    {"stage": "sft", "recipe": FILE, "dir": DIR, "log": FILE, "seconds": S, "once": FILE, "signal": N, "fault": [NAME, N]}
+    {"stage": "sft", "recipe": FILE, "dir": DIR, "log": FILE, "seconds": S, "once": FILE, "signal": N,
+     "fault": [NAME, N]}
 
 After S seconds (null: never), counted from when the file `once` is there (null: from the start), the child gets the
 signal. With a fault the child kills itself (SIGKILL) at the N-th call of os.fsync, of Path.replace, of Path.rename, or
