@@ -299,6 +299,28 @@ def test_refusals(argv: str, sentence: str, refused: Callable[..., str]) -> None
     assert refused(*argv.split()) == sentence
 
 
+def test_words_that_are_not_text_or_name_nothing(refused: Callable[..., str], tmp_path: Path) -> None:
+    said = refused("init", "caf\udce9")
+    assert said == "'caf\\udce9' is not UTF-8 text; rename the file, or write the value anew; see `keel init --help`"
+    long = "a long sentence " * 30
+    for argv in (
+        ("chat", long),
+        ("init", long),
+        ("report", long),
+        ("sft", "--model", "m", "--data", "d", "--dir", long),
+    ):
+        assert "cannot be looked up (File name too long)" in refused(*argv)
+    assert refused("chat", "") == "an empty text was given where a path should stand; give the path."
+    assert (
+        refused("sample", "m", "--prompt", "a", "--out", "")
+        == "an empty text was given where a path should stand; give the path."
+    )
+    (tmp_path / "folder").mkdir()
+    assert (
+        refused("sample", "m", "--prompt", "a", "--out", "folder") == "--out folder is a folder; name the file to write"
+    )
+
+
 def test_a_file_in_the_way_of_the_folder_is_named(refused: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     said = refused("demo", "--dir", "out/deep")

@@ -18,7 +18,7 @@ import keel.config
 from keel.config import EMBEDDED, KLPenalty, Optimizer, Ppo, Recipe, RewardTerm, Sft, dump_recipe, load_recipe
 from keel.config.load import build, nearest
 from keel.config.section import Section, description, inner_section, leaves
-from keel.config.source import Source, described, parse, scalar
+from keel.config.source import Source, described, inline, parse, scalar
 from keel.errors import UserError
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
@@ -323,6 +323,26 @@ def test_an_override_that_is_wrong_is_named() -> None:
             "recipe.yaml:1: a recipe has no tags, found tag:yaml.org,2002:python/name:os.system",
         ),
         ("[" * 2000, "recipe.yaml: nested too deeply for a recipe"),
+        ("sft: " + "[" * 30 + "]" * 30, "recipe.yaml:1: nested too deeply for a recipe"),
+        (
+            'sft: {data: "\\U00110000"}\n',
+            "recipe.yaml: not valid YAML: an escape or a version in it is out of range "
+            "(chr() arg not in range(0x110000))",
+        ),
+        ('sft: {data: "a\\0b"}\n', "recipe.yaml:1: sft.data holds \\x00, which no text may; leave it out"),
+        ('dir: "\\ud83d"\n', "recipe.yaml:1: dir holds \\ud83d, which no text may; leave it out"),
+        (
+            'sft: {columns: {"\\ud83d": a}}\n',
+            "recipe.yaml:1: sft.columns.\\ud83d holds \\ud83d, which no text may; leave it out",
+        ),
+        # what would be the folder one is in, or end in the libraries below
+        ('sft: {data: ""}\n', 'recipe.yaml:1: sft.data must be text that is not empty, found "" (text)'),
+        ('model: {path: ""}\n', 'recipe.yaml:1: model.path must be text that is not empty, found "" (text)'),
+        ("threads: 99999\n", "recipe.yaml:1: threads must be at most 4096, found 99999 (a whole number)"),
+        (
+            "sft: {epochs: 9223372036854775808}\n",
+            "recipe.yaml:1: sft.epochs must be less than 9.22337e+18, found 9223372036854775808 (a whole number)",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence_with_its_place(text: str, sentence: str, tmp_path: Path) -> None:
@@ -345,6 +365,19 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not a text file in UTF-8"):
         load_recipe(tmp_path / "binary.yaml")
+
+
+def test_a_path_that_no_file_can_have() -> None:
+    with pytest.raises(UserError, match=r"cannot read the recipe a\\x00b: embedded null byte"):
+        load_recipe("a\0b")
+    with pytest.raises(UserError, match=r"cannot read the recipe a{59}…: File name too long"):
+        load_recipe("a" * 5000)
+
+
+def test_one_value_is_one_value() -> None:
+    assert inline("[1, 2]", "--x") == [1, 2]
+    with pytest.raises(UserError, match="--x: one value was asked for, found more"):
+        inline("[1]\nseed: 7", "--x")
 
 
 def said_of(source: Source | str) -> str:

@@ -6,6 +6,7 @@ import itertools
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -265,6 +266,34 @@ def test_template_with_a_syntax_error(tmp_path: Path) -> None:
     path.write_text("{% for m in messages %}")
     with pytest.raises(UserError, match="chat template"):
         Chat(TOKENIZERS["chatml"], template=str(path)).prompt(talk("a"))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 1 / 0 }}",
+        "{{ '{9}'.format(1) }}",
+        "{{ 'a'.encode('no-such') }}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    ],
+)
+def test_template_that_ends_in_an_error(source: str) -> None:
+    with pytest.raises(UserError, match="chat template: refuses the turns user"):
+        Chat(byte_level(source)).prompt(talk("a"))
+
+
+@pytest.mark.parametrize(
+    "source", ["always the same", "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}"]
+)
+def test_template_that_leaves_the_answer_out(source: str) -> None:
+    with pytest.raises(UserError, match="chat template: leaves out the answer 'b' of the conversation that begins 'a'"):
+        Chat(byte_level(source)).demonstration(talk("a", "b"))
+
+
+@pytest.mark.parametrize("template", [3, True, ["a"], {"default": 3}])
+def test_template_that_is_no_text(template: Any) -> None:
+    with pytest.raises(UserError, match="the tokenizer's chat template is of type"):
+        Chat(byte_level(template))
 
 
 def test_tokenizer_without_template() -> None:

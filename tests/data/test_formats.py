@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -399,6 +400,10 @@ def test_real_file_of_a_user() -> None:
             {"prompt": "Hi", "completions": ["a", "b"], "ranks": [1, 2], "scores": [1, 2]},
             "both 'ranks' and 'scores'",
         ),
+        (read_preferences, {"prompt": "Hi", "chosen": "x", "rejected": "y", "margin": [[1]]}, "number, not a list"),
+        (read_demonstrations, {"messages": [{"role": "a\nb", "content": "x"}]}, r"has the role 'a\\nb'; use system"),
+        (read_demonstrations, {"messages": [{"role": ["user"], "content": "x"}]}, "has the role a list; use system"),
+        (read_prompts, {"id": ["2"], "prompt": "Ho"}, "'id' should be a text or a number, not a list"),
         (read_prompts, {"text": "Hi"}, "a prompt needs 'prompt'"),
         (read_prompts, {"id": "2", "prompt": "Ho"}, r"has the id '2', which .*rows.jsonl:1 has too"),
     ],
@@ -524,6 +529,18 @@ BAD_FILES = [
     ("a.jsonl", '{"prompt": "Hi"}'.encode("utf-16"), "a.jsonl: is encoded as UTF-16; save the file as UTF-8"),
     ("a.jsonl", b"[" * 100_000 + b"\n", r"a.jsonl:1: .*JSON"),
     ("a.jsonl", b'{"n": ' + b"9" * 5000 + b"}\n", r"a.jsonl:1: is JSON that cannot be held"),
+    (
+        "a.jsonl",
+        b'{"prompt": "Hi"}\n{"prompt": "a", "prompt": "b"}\n',
+        "a.jsonl:2: 'prompt' is given twice in one object",
+    ),
+    ("a.jsonl", rb'{"prompt": "Hi \ud83d"}', r"a.jsonl:1: a text holds \\ud83d, half of a character that takes two"),
+    (
+        "a.json",
+        b'[{"prompt": "Hi"},\n {"prompt": "Ho", "x": {"a": 1, "a": 2}}]',
+        "a.json:2: 'a' is given twice in one object",
+    ),
+    ("a.json", rb'[{"prompt": "Hi", "\udc00": 1}]', r"a.json:1: a text holds \\udc00, half of a character"),
     ("a.json", b" \n", "holds no rows"),
     ("a.json", b"[]", "holds no rows"),
     ("a.json", b'"Hi"', "holds a text; a JSON file should hold a list of objects"),
@@ -562,6 +579,110 @@ def test_file_that_cannot_be_read(tmp_path: Path, name: str, data: bytes, senten
         read_prompts(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_character_that_json_writes_in_two_halves(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(rb'{"prompt": "\ud83d\ude00 \\ud83d"}')
+    assert read_prompts(tmp_path / "a.jsonl").items[0].messages == asked("\U0001f600 \\ud83d")
+
+
+def parquet_of(path: Path, names: Sequence[str], *columns: Any) -> Path:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_arrays([pa.array(*column) for column in columns], names=list(names)), path)
+    return path
+
+
+def test_parquet_columns_that_cannot_be_told_apart_or_read(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    path = tmp_path / "a.parquet"
+    parquet_of(path, ("prompt", "prompt"), (["Hi"],), (["Ho"],))
+    with pytest.raises(UserError, match=r"a.parquet: the columns \('prompt', 'prompt'\) should have a name each"):
+        read_prompts(path)
+    parquet_of(path, ("prompt", "when"), (["Hi"],), ([2**60], pa.timestamp("us")))
+    with pytest.raises(UserError, match=r"a.parquet: column 'when' holds what cannot be read \(.*out of range\)"):
+        read_prompts(path)
+    twice = pa.struct([("a", pa.int64()), ("a", pa.int64())])
+    both = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], fields=list(twice))
+    parquet_of(path, ("prompt", "both"), (["Hi"],), (both,))
+    with pytest.raises(UserError, match=r"a.parquet: column 'both' holds what cannot be read"):
+        read_prompts(path)
+
+
+def test_parquet_that_was_written_with_checksums_is_held_to_them(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "a.parquet"
+    table = pa.table({"prompt": ["one text", "another"]})
+    pq.write_table(
+        table, path, write_page_checksum=True, compression="none", use_dictionary=False, write_statistics=False
+    )
+    path.write_bytes(path.read_bytes().replace(b"one text", b"one test", 1))
+    with pytest.raises(UserError, match=r"a.parquet: is not a valid Parquet file \(.*CRC"):
+        read_prompts(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("", "an empty text was given where a path should stand"),
+        ("Write a note about the bake sale. " * 20, "cannot be looked up (File name too long)"),
+        ("~nobody-of-this-name/a.jsonl", "there is no such home folder"),
+        ("a\x00.jsonl", "a\\x00.jsonl: cannot be looked up (embedded null byte)"),
+        ("gone.jsonl", "gone.jsonl: is a link that leads to no file"),
+        ("loop.jsonl", "loop.jsonl: cannot be looked up (Too many levels of symbolic links)"),
+        ("links", "gone.csv: cannot be read (No such file or directory)"),
+    ],
+)
+def test_paths_that_lead_nowhere(source: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("gone.jsonl").symlink_to("nowhere.jsonl")
+    Path("loop.jsonl").symlink_to("loop.jsonl")
+    Path("links").mkdir()
+    Path("links/gone.csv").symlink_to("nowhere.csv")
+    jsonl(tmp_path / "links", {"prompt": "Hi"})
+    with pytest.raises(UserError) as caught:
+        read_prompts(source)
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+def test_a_folder_that_may_not_be_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jsonl(tmp_path, {"prompt": "Hi"})
+    (tmp_path / "locked").mkdir()
+    look = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UserError, match=r"locked: cannot be looked into \(Permission denied\); check its rights"):
+        read_prompts(tmp_path)
+
+
+def test_linked_folders_are_read_once(tmp_path: Path) -> None:
+    (tmp_path / "data" / "more").mkdir(parents=True)
+    jsonl(tmp_path / "data", {"prompt": "one"})
+    jsonl(tmp_path / "data" / "more", {"prompt": "two"})
+    (tmp_path / "data" / "again").symlink_to(tmp_path / "data")
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "data")
+    assert len(read_prompts(tmp_path / "data")) == len(read_prompts(tmp_path / "elsewhere")) == 2
+
+
+def test_an_error_is_one_line_and_has_an_end(tmp_path: Path) -> None:
+    row = {f"column\n{number}" + "x" * 500: "a" for number in range(1000)}
+    with pytest.raises(UserError) as caught:
+        read_prompts(jsonl(tmp_path, row))
+    assert "\n" not in str(caught.value)
+    assert "and 980 more" in str(caught.value)
+    assert len(str(caught.value)) < 2000
+    rows = read_demonstrations(jsonl(tmp_path, {"prompt": "Hi", "completion": "a", "a\nb": 1}))
+    assert rows.summary().endswith("columns not used: a\\nb.")
 
 
 def test_missing_file_and_its_neighbour(tmp_path: Path) -> None:

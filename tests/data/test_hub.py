@@ -73,6 +73,34 @@ def test_damaged_data_set(tmp_path: Path) -> None:
         read_prompts(tmp_path / "saved")
 
 
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [("state.json", "[]"), ("state.json", '{"_data_files": []}'), ("dataset_info.json", '{"features": [1]}')],
+)
+def test_damaged_descriptions_of_a_data_set(tmp_path: Path, file: str, told: str) -> None:
+    table("a").save_to_disk(str(tmp_path / "saved"))
+    (tmp_path / "saved" / file).write_text(told)
+    with pytest.raises(UserError, match=r"saved: cannot be loaded as a saved data set"):
+        read_prompts(tmp_path / "saved")
+
+
+def test_a_row_that_cannot_be_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(self: Any, *_: Any, **__: Any) -> Any:
+        yield {"prompt": "a"}
+        raise ImportError("To support decoding images, please install 'Pillow'.")
+
+    table("a", "b").save_to_disk(str(tmp_path / "saved"))
+    monkeypatch.setattr(datasets.Dataset, "__iter__", decode)
+    with pytest.raises(UserError, match=r"saved, row 1: cannot be read \(To support decoding images"):
+        read_prompts(tmp_path / "saved")
+
+
+def test_a_folder_of_pickles_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "rows.pkl").write_bytes(b"cposix\nsystem\n(S'touch ran'\ntR.")
+    with pytest.raises(UserError, match=r"is stored as 'pandas', which Keel does not open|cannot load"):
+        read_prompts(f"datasets:{tmp_path}")
+
+
 def test_other_kinds_of_storage_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "page.xml").write_text("<a>Hi</a>")
     with pytest.raises(UserError, match="is stored as 'xml', which Keel does not open; convert it to Parquet"):

@@ -17,6 +17,6 @@ def cases(few: int) -> settings:
         derandomize=not LONG,
         database=None,
         deadline=None,
-        phases=[Phase.explicit, Phase.generate] + ([] if os.environ.get("NS") else [Phase.shrink]),
+        phases=[Phase.explicit, Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )

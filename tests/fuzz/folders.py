@@ -313,7 +313,7 @@ def _set(path: Path, key: str, value: Any) -> str:
         return "nothing"
     try:
         told = json.loads(path.read_text())
-    except ValueError:
+    except (ValueError, RecursionError):
         return "nothing"
     if not isinstance(told, dict):
         return "nothing"

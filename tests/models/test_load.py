@@ -187,3 +187,92 @@ def test_reward_models(folder: Path, tmp_path: Path) -> None:
     del state["score.weight"]
     one.save_pretrained(tmp_path / "one", state_dict=state)
     assert "lacks the weights score.weight" in refused(tmp_path / "one", load_reward_model)
+
+
+def changed(folder: Path, file: str = "config.json", **settings: object) -> Path:
+    """The folder, with these settings in one of its files."""
+    told = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(told | settings))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"architectures": True}, "config.json is not a configuration that transformers can read"),
+        ({"architectures": {"a": 1}}, "architectures is no list of names"),
+        ({"text_config": True}, "config.json is not a configuration that transformers can read"),
+        ({"dtype": "no such"}, "config.json is not a configuration that transformers can read"),
+        ({"num_attention_heads": 0}, "config.json is not a configuration that transformers can read"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "is a quantised model, which cannot be trained"),
+        (
+            {"attn_implementation": "someone/kernel"},
+            "config.json asks for someone/kernel, which is code from elsewhere",
+        ),
+        ({"num_hidden_layers": 3}, "lacks the weights model.layers.2.input_layernorm.weight and 8 others"),
+        ({"num_hidden_layers": 1}, "has weights that its config.json, of 1 layers, has no place for (model.layers.1."),
+        ({"num_hidden_layers": 10**9}, "config.json asks for 1000000000 layers, but there are only 21 weights"),
+        ({"transformers_weights": "adapter_model.bin"}, "config.json names transformers_weights; remove it"),
+    ],
+)
+def test_a_damaged_configuration(settings: dict[str, object], said: str, folder: Path) -> None:
+    assert said in refused(changed(folder, **settings))
+
+
+@pytest.mark.parametrize("value", [[[1]], "3", 2**63, 0.5])
+def test_special_tokens_that_are_none(value: object, folder: Path) -> None:
+    sentence = refused(changed(folder, "generation_config.json", eos_token_id=value))
+    assert "generation_config.json: eos_token_id is" in sentence or "is not a configuration" in sentence
+
+
+def test_an_index_that_names_a_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+    index = folder / "model.safetensors.index.json"
+    for named in ("part.bin", "../part.safetensors"):
+        index.write_text(json.dumps({"weight_map": {"model.norm.weight": named}}))
+        assert f"names '{named}', which is no safetensors file beside it" in refused(folder)
+    for damaged in ("[]", "{", '{"weight_map": {"a": 3}}'):
+        index.write_text(damaged)
+        assert "model.safetensors.index.json is damaged" in refused(folder)
+    index.write_text(json.dumps({"weight_map": {"model.norm.weight": "nowhere.safetensors"}}))
+    assert "the weights in" in refused(folder)
+
+
+def test_sharded_weights_are_read(folder: Path) -> None:
+    model = build(CONFIGS["llama"])
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="10KB")
+    assert (folder / "model.safetensors.index.json").is_file()
+    read = load_language_model(folder, torch.float32, CPU)
+    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), read.parameters(), strict=True))
+
+
+def test_an_adapter_beside_the_model(folder: Path) -> None:
+    """The library would put it on top of the model, and read it from a pickle."""
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "."}')
+    assert "holds an adapter beside the model" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "settings"),
+    [
+        ("tokenizer.json", {"model": None}),
+        ("tokenizer_config.json", {"model_max_length": ""}),
+        ("tokenizer_config.json", {"added_tokens_decoder": 3}),
+    ],
+)
+def test_a_damaged_tokenizer(file: str, settings: dict[str, object], folder: Path) -> None:
+    changed(folder, file, **settings)
+    with pytest.raises(UserError, match=r"the tokenizer in .* cannot be read \("):
+        load_tokenizer(folder)
+
+
+def test_paths_of_models_that_no_folder_can_have(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    assert "(did you mean 'models'?)" in refused(tmp_path / "model")
+    for path, said in (
+        ("", "an empty text"),
+        ("a" * 300, "File name too long"),
+        ("~nobody-of-this-name/m", "home folder"),
+    ):
+        assert said in refused(path)

@@ -139,6 +139,14 @@ def test_numbers_mean_the_same_in_every_format(tmp_path: Path) -> None:
         ),
         ({"question": "?", "a": "x", "b": "y", "kim": "left"}, r"labels.jsonl:2: there is no column 'lee'"),
         ({"question": "?", "a": None, "b": "y", "kim": "", "lee": ""}, r"labels.jsonl:2: column 'a' holds null"),
+        (
+            {"question": "?", "a": math.nan, "b": "y", "kim": "", "lee": ""},  # what pandas writes for a missing text
+            r"labels.jsonl:2: column 'a' holds NaN or an infinity where a text is needed",
+        ),
+        (
+            {"question": "?", "a": "x", "b": "y", "kim": "m" * 500, "lee": ""},
+            r"labels.jsonl:2: column 'kim' holds 'm{59}…'; give it a meaning",
+        ),
     ],
 )
 def test_errors_name_the_line(tmp_path: Path, row: dict[str, object], message: str) -> None:

@@ -5,6 +5,7 @@ Nothing in a folder is ever run: no code of the model's own, no pickle, no kerne
 
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -317,12 +318,14 @@ def _read(
 
 @contextmanager
 def _no_reports() -> Iterator[None]:
-    """Without what the library logs of weights that do not fit, and without its bar."""
+    """Without what the libraries say of weights that do not fit, and without a bar."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:
