@@ -12,6 +12,7 @@ from torch import Tensor
 from keel.maths.losses import (
     bradley_terry,
     centring,
+    crowd_bradley_terry,
     kwise,
     nll,
     plackett_luce,
@@ -125,6 +126,64 @@ def test_centring_by_hand() -> None:
     torch.testing.assert_close(centring(column(2, 1), column(1, -1)), column(9, 0))
     pair = (column(2, 1).requires_grad_(), column(1, -1.5).requires_grad_())
     assert torch.autograd.gradcheck(centring, pair)
+
+
+# Bradley–Terry of a crowd
+
+
+def test_crowd_by_hand() -> None:
+    """η = .9, b = .5: the one stood on the left (z = 1.5), on the right (z = .5), and a tie (z = 1)."""
+    honesty, lean = column(*[math.log(9)] * 3), column(0.5, 0.5, 0.5)
+    found = crowd_bradley_terry(column(1, 1, 1), column(1, 0, 0.5), column(1, -1, 0), honesty, lean)
+    first = 0.9 * sigmoid(1.5) + 0.1 * sigmoid(-1.5)
+    second = 0.9 * sigmoid(-0.5) + 0.1 * sigmoid(0.5)
+    tie = 0.9 * sigmoid(1) + 0.1 * sigmoid(-1)
+    torch.testing.assert_close(
+        found, column(-math.log(first), -math.log(second), -(math.log(tie) + math.log(1 - tie)) / 2)
+    )
+
+
+@given(delta=rewards, vote=st.floats(0, 1), side=st.sampled_from([-1.0, 0.0, 1.0]), lean=st.floats(-2, 2))
+def test_who_always_reads_and_leans_to_no_side_is_bradley_terry(
+    delta: float, vote: float, side: float, lean: float
+) -> None:
+    plain = bradley_terry(column(delta), column(0), column(vote), column(0))
+    crowd = crowd_bradley_terry(column(delta), column(vote), column(side), column(40), column(0))
+    torch.testing.assert_close(crowd, plain)
+    # a lean of b where the one stands on the left is a score that is higher by b
+    leaning = crowd_bradley_terry(column(delta), column(vote), column(side), column(40), column(lean))
+    torch.testing.assert_close(leaning, bradley_terry(column(delta + lean * side), column(0), column(vote), column(0)))
+
+
+@given(delta=rewards, vote=st.floats(0, 1), honesty=st.floats(-4, 4), lean=st.floats(-2, 2))
+def test_the_two_answers_may_change_places(delta: float, vote: float, honesty: float, lean: float) -> None:
+    """With them the vote, the side and the sign of Δ; somebody of honesty 1 − η who votes otherwise is the same."""
+    one = crowd_bradley_terry(column(delta), column(vote), column(1), column(honesty), column(lean))
+    other = crowd_bradley_terry(column(-delta), column(1 - vote), column(-1), column(honesty), column(lean))
+    liar = crowd_bradley_terry(column(delta), column(1 - vote), column(1), column(-honesty), column(lean))
+    torch.testing.assert_close(one, other)
+    torch.testing.assert_close(one, liar)
+
+
+def test_the_votes_of_who_does_not_read_move_no_score() -> None:
+    delta = column(-3, 0.5, 2).requires_grad_()
+    loss = crowd_bradley_terry(delta, column(1, 0, 1), column(1, 1, -1), column(0, 0, 0), column(0.3, 0, 1))
+    torch.testing.assert_close(loss, column(*[math.log(2)] * 3))
+    assert slope(loss, delta).abs().max() < 1e-12
+
+
+def test_the_slopes_of_a_crowd() -> None:
+    parts = [column(*numbers).requires_grad_() for numbers in ((0.3, -2, 5), (1, -0.5, 3), (0.2, -1, 0.7))]
+
+    def loss(delta: Tensor, honesty: Tensor, lean: Tensor) -> Tensor:
+        return crowd_bradley_terry(delta, column(1, 0.5, 0), column(1, -1, 1), honesty, lean)
+
+    assert torch.autograd.gradcheck(loss, parts)
+
+
+def test_a_vote_is_a_share() -> None:
+    with pytest.raises(ValueError, match="outside"):
+        crowd_bradley_terry(column(0), column(1.5), column(1), column(2), column(0))
 
 
 # Rankings

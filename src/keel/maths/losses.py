@@ -42,6 +42,33 @@ def bradley_terry(
     return -probability * logsigmoid(delta - margin) - (1 - probability) * logsigmoid(-delta - margin)
 
 
+def crowd_bradley_terry(
+    delta: Float[Tensor, " V"],
+    preferred: Float[Tensor, " V"],
+    side: Float[Tensor, " V"],
+    honesty: Float[Tensor, " V"],
+    lean: Float[Tensor, " V"],
+) -> Float[Tensor, " V"]:
+    """How surprising single votes are, by people some of whom do not read, or lean to one side.
+
+        −y·log P − (1−y)·log(1 − P),    P = η·σ(z) + (1−η)·σ(−z),    z = Δ + b·s,    η = σ(h)
+
+    With probability η the annotator says what they see, else the opposite; η = ½ is somebody whose votes say nothing,
+    and their gradient on Δ is 0. η = 1 and b = 0 is Bradley–Terry.
+
+    Departure from the source: the lean b, and y = ½ for a tie. Shapes: five times [V] → [V], nats. Δ = r_one − r_other;
+    y in [0, 1] is the vote for the one; s = +1 where the one stood on the left, −1 on the right, 0 unknown; h = logit η
+    and b > 0, a lean to the left, are the annotator's. Raises ValueError for y outside [0, 1].
+    Source: Chen et al. (2013), "Pairwise ranking aggregation in a crowdsourced setting", equation 4.
+    """
+    if not ((preferred >= 0) & (preferred <= 1)).all():
+        raise ValueError("a vote lies outside [0, 1]")
+    z = delta + lean * side
+    for_one = torch.logaddexp(logsigmoid(honesty) + logsigmoid(z), logsigmoid(-honesty) + logsigmoid(-z))
+    for_other = torch.logaddexp(logsigmoid(honesty) + logsigmoid(-z), logsigmoid(-honesty) + logsigmoid(z))
+    return -preferred * for_one - (1 - preferred) * for_other
+
+
 def centring(chosen: Float[Tensor, " P"], rejected: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
     """Penalty that holds the scores around 0, of which Bradley–Terry sees only differences.
 
