@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
 from keel.display import (
     SHOWN,
+    Clock,
     Display,
     PlainDisplay,
     RichDisplay,
     SilentDisplay,
     duration,
+    fitting,
     for_terminal,
     remaining,
     shown,
@@ -101,6 +104,28 @@ def test_the_live_display_fits_the_terminal_and_leaves_one_line(width: int) -> N
     assert all(len(line) <= width for line in lines)
     assert re.match(r"✓ ppo +0 s  reward \+1", lines[-2])
     assert lines[-1] == "all is well"
+
+
+def test_a_narrow_line_leaves_numbers_out_but_cuts_none() -> None:
+    metrics = {"loss": 0.7, "accuracy": 0.6, "pairs_per_second": 90.0, "held_out/loss": 1.1, "held_out/accuracy": 0.5}
+    recorded = Console(file=Terminal(), width=80, record=True, force_terminal=True)
+    display = RichDisplay(recorded)
+    with display.stage("reward", 1):
+        display.step(1, metrics)
+    assert recorded.export_text().splitlines()[-1].split("0 s  ")[1] == "held-out loss 1.100  held-out accuracy 50.0%"
+    assert fitting(shown(metrics), 200) == "  ".join(shown(metrics))
+    assert fitting(["longer than that"], 5) == ""
+
+
+@pytest.mark.parametrize(("done", "words"), [(0, "0 s"), (2, "10 s, 15 s left")])
+def test_the_clock_says_what_is_left_where_that_is_known(done: int, words: str) -> None:
+    now = [0.0]
+    bar = Progress(Clock(), get_time=lambda: now[0])
+    task = bar.add_task("ppo", total=5)
+    for step in range(1, done + 1):
+        now[0] = 5.0 * step
+        bar.update(task, completed=step)
+    assert Clock().render(bar.tasks[0]).plain.strip() == words
 
 
 def test_a_step_without_a_stage_is_a_mistake_of_ours() -> None:

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Protocol, runtime_checkable
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn as Remaining
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
 SHOWN: Mapping[str, str] = {
+    "held_out/loss": "held-out loss {:.3f}",
+    "held_out/accuracy": "held-out accuracy {:.1%}",
     "loss": "loss {:.3f}",
     "accuracy": "accuracy {:.1%}",
     "reward": "reward {:+.2f}",
     "reward/gold": "gold {:.2f}",
     "kl": "KL {:.2f}",
-    "held_out/loss": "held-out loss {:.3f}",
-    "held_out/accuracy": "held-out accuracy {:.1%}",
     "tokens_per_second": "{:,.0f} tokens/s",
     "pairs_per_second": "{:,.0f} pairs/s",
 }
-"""The metrics worth a place on the screen, in order; all of them are in metrics.jsonl."""
+"""The metrics worth a place on the screen, those first that a narrow one must have; all of them are in metrics.jsonl.
+"""
+_GAP = "  "
 
 
 @runtime_checkable
@@ -87,7 +88,7 @@ class PlainDisplay:
         of = f"{step}/{self._total}" if self._total else f"{step}"
         left = remaining(step - self._before, self._total and self._total - self._before, now - self._began)
         words = [f"{self._name} {of}", *shown(metrics), *([f"{duration(left)} left"] if left else [])]
-        self._last = "  ".join(words)
+        self._last = _GAP.join(words)
         if now - self._said >= self._every:
             self._say(self._last)
             self._said, self._last = now, None
@@ -99,6 +100,15 @@ class PlainDisplay:
         self._say(text)
 
 
+class Clock(ProgressColumn):
+    """How long a stage has taken, and how long it will take at the pace so far where that is known."""
+
+    def render(self, task: Task) -> Text:
+        left = task.time_remaining
+        words = duration(task.elapsed or 0.0) + (f", {duration(float(left))} left" if left is not None else "")
+        return Text(f"{words:>24}", style="cyan")  # of one width, so that the bar keeps its length
+
+
 class RichDisplay:
     """A bar and the newest numbers, redrawn in place; each finished stage leaves one line."""
 
@@ -107,6 +117,7 @@ class RichDisplay:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._numbers = Text()
+        self._metrics: Mapping[str, float] = {}
 
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[None]:
@@ -115,26 +126,26 @@ class RichDisplay:
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            Remaining(),
+            Clock(),
             console=self._console,
             expand=True,
         )
-        self._progress, self._numbers = bar, Text(style="cyan", no_wrap=True, overflow="ellipsis")
+        self._progress, self._numbers, self._metrics = bar, Text(style="cyan", no_wrap=True, overflow="ellipsis"), {}
         self._task = bar.add_task(name, total=total)
         with Live(Group(bar, self._numbers), console=self._console, transient=True, refresh_per_second=2):
             yield
         self._progress = self._task = None
         took = duration(time.monotonic() - began)
-        line = Text.assemble(("✓ ", "green"), (f"{name:12}", "bold"), f"{took:>12}  ", self._numbers)
+        line = Text.assemble(("✓ ", "green"), (f"{name:12}", "bold"), f"{took:>12}{_GAP}")
+        line.append(fitting(shown(self._metrics), self._console.width - len(line)), style="cyan")
         self._console.print(line, no_wrap=True, overflow="ellipsis")
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         if self._progress is None or self._task is None:
             raise ValueError("a step outside a stage")
         self._progress.update(self._task, completed=step)
-        self._numbers.plain = "  ".join(shown(metrics))
+        self._metrics = metrics
+        self._numbers.plain = fitting(shown(metrics), self._console.width)
 
     def resumed(self, step: int) -> None:
         if self._progress is not None and self._task is not None:
@@ -152,6 +163,17 @@ def for_terminal() -> Display:
 def shown(metrics: Mapping[str, float]) -> list[str]:
     """The metrics that have a place on the screen, in words."""
     return [template.format(metrics[name]) for name, template in SHOWN.items() if name in metrics]
+
+
+def fitting(words: Sequence[str], width: int) -> str:
+    """As many of the words, from the first, as a line of this width holds whole."""
+    line = ""
+    for one in words:
+        longer = f"{line}{_GAP}{one}" if line else one
+        if len(longer) > width:
+            break
+        line = longer
+    return line
 
 
 def remaining(step: int, total: int | None, elapsed: float) -> float | None:

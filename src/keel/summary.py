@@ -16,6 +16,7 @@ from rich.text import Text
 from keel.config import Guards
 from keel.display import duration
 from keel.errors import UserError
+from keel.summary_file import MEASURED, exact, faults
 from keel.training.guards import BELOW_ZERO
 
 WIDTH = 80
@@ -28,13 +29,9 @@ STAGES: Mapping[str, str] = {
 }
 """The stages in their order, as people call them."""
 
-KL_AMBER, KL_RED = Guards().kl
+_KL_LIMITS = Guards().kl
 """Nats per answer beyond which a policy is far, and too far, from where it started (after Gao et al., 2210.10760)."""
 
-_MEASURED = (
-    "win_rate", "win_rate_low", "win_rate_high", "wins", "ties", "losses", "judge", "confidence",
-    "gold_base", "gold_sft", "gold_ppo", "reward_sft", "reward_ppo", "kl",
-)  # fmt: skip
 _LINES = 6  # of one answer on the terminal
 
 
@@ -92,7 +89,7 @@ class Summary:
         """From what the stages report of themselves; what `evaluation` measured becomes the run's own numbers."""
         measured = stages.get("evaluation", {})
         return cls(
-            **{name: _exact(name, measured.get(name)) for name in _MEASURED},
+            **{name: exact(name, measured.get(name)) for name in MEASURED},
             seconds=round(seconds, 2),
             peak_mb=float(round(peak_mb)),
             stages=stages,
@@ -114,11 +111,11 @@ class Summary:
             ) from None
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}); run the recipe again") from None
-        fault = next(_faults(content), None)
+        fault = next(faults(content, _NAMES, STAGES), None)
         if fault is not None:
             raise UserError(f"{path} is not the summary of a run: {fault}; run the recipe again")
         examples = tuple(Example(one["prompt"], one["sft"], one["ppo"]) for one in content["examples"])
-        rest = {name: _exact(name, content[name]) for name in _NAMES if name != "examples"}
+        rest = {name: exact(name, content[name]) for name in _NAMES if name != "examples"}
         return cls(**rest, examples=examples, directory=path.parent)
 
     def to_json(self) -> dict[str, Any]:
@@ -143,37 +140,6 @@ class Summary:
 
 
 _NAMES = tuple(field.name for field in fields(Summary) if field.name != "directory")
-_WHOLE = ("wins", "ties", "losses", "seed")
-_KINDS: Mapping[str, type | tuple[type, ...]] = {
-    **dict.fromkeys((*_MEASURED, "seconds", "peak_mb", "seed"), (int, float)),
-    "judge": str,
-    "stages": dict,
-    "versions": dict,
-    "examples": list,
-}
-
-
-def _exact(name: str, value: Any) -> Any:
-    """A whole number as a float where the field is one: JSON does not tell 1 from 1.0."""
-    return float(value) if isinstance(value, int) and name not in _WHOLE else value
-
-
-def _faults(content: Any) -> Iterator[str]:
-    """What is wrong with the content of a summary.json, if anything."""
-    if not isinstance(content, dict):
-        yield "it holds no object"
-        return
-    yield from (f"it lacks {name}" for name in _NAMES if name not in content)
-    for name, kind in _KINDS.items():
-        optional = name in _MEASURED
-        if not (isinstance(content[name], kind) or (optional and content[name] is None)):
-            yield f"{name} cannot be {content[name]!r}"
-    for name, facts in content["stages"].items():
-        if not isinstance(facts, dict) or not {"seconds", "peak_mb"} <= set(facts):
-            yield f"stage {name} lacks seconds or peak_mb"
-    for example in content["examples"]:
-        if not isinstance(example, dict) or not {"prompt", "sft", "ppo"} <= set(example):
-            yield "an example lacks prompt, sft or ppo"
 
 
 def percent(share: float) -> str:
@@ -243,15 +209,16 @@ def before(summary: Summary) -> str:
     return "SFT" if "sft" in summary.stages else "start"
 
 
-def kl_in_words(kl: float) -> str:
-    """What a KL of so many nats per answer means."""
+def kl_in_words(kl: float, limits: tuple[float, float] = _KL_LIMITS) -> str:
+    """What a KL of so many nats per answer means; `limits` are where it is far, and too far."""
+    far, too_far = limits
     if kl < 0:
         return BELOW_ZERO
-    if kl < 1:
+    if kl < min(1, far):
         return "hardly any distance: the model writes almost as before"
-    if kl < KL_AMBER:
+    if kl < far:
         return "a moderate distance, usual after PPO"
-    if kl < KL_RED:
+    if kl < too_far:
         return "far from where it started: read some answers before you trust the score"
     return "very far from where it started: the reward is probably being gamed"
 
@@ -392,17 +359,17 @@ def _wrapped(text: str) -> Iterable[str]:
 
 def _quoted(name: str, text: str) -> Iterator[str]:
     """A model's text, a few lines of it."""
-    lines = _fold(printable(text), WIDTH - 10)
+    lines = fold(printable(text), WIDTH - 10)
     shown = [*lines[:_LINES], *(["…"] if len(lines) > _LINES else [])] or ["(nothing)"]
     yield from (f"  {name if place == 0 else '':8}{line}" for place, line in enumerate(shown))
 
 
 def _folded(name: str, text: str) -> Iterator[str]:
     """A path or a command; folded only where it does not fit."""
-    yield from (f"  {name if place == 0 else '':20}{line}" for place, line in enumerate(_fold(text, WIDTH - 22)))
+    yield from (f"  {name if place == 0 else '':20}{line}" for place, line in enumerate(fold(text, WIDTH - 22)))
 
 
-def _fold(text: str, width: int) -> list[str]:
+def fold(text: str, width: int) -> list[str]:
     """Lines of text by the width that its characters take on a terminal; a word that is too long is cut."""
     console = Console(file=StringIO(), width=width)
     return [line.plain.rstrip() for line in Text(text).wrap(console, width, overflow="fold")]

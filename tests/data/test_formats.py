@@ -186,6 +186,8 @@ def test_the_first_rows_are_those_that_count_as_read(tmp_path: Path) -> None:
     assert [one.messages[0].content for one in few] == ["a", "b"]
     assert (few.read, len(few), len(few.dropped)) == (3, 2, 1)
     assert rows.first(None) == rows.first(9) == rows
+    late = read_prompts(jsonl(tmp_path, *({"prompt": text} for text in ("a", "b", " ", " ", "c"))))
+    assert [(late.first(limit).read, len(late.first(limit).dropped)) for limit in (1, 2, 3)] == [(1, 0), (2, 0), (5, 2)]
     made = Rows.made([1, 2], "nowhere")
     assert (made.items, made.read, made.dropped) == ((1, 2), 2, ())
 

@@ -159,7 +159,16 @@ def test_reward_models_are_compared_by_their_intervals(tmp_path: Path) -> None:
     apart = Compared.read([of(0.5, 0.6), of(0.65, 0.8)]).conclusions()
     assert any(words.startswith("The reward model of B is right more often than that of A") for words in apart)
     near = Compared.read([of(0.5, 0.7), of(0.6, 0.8)]).conclusions()
-    assert any("do not tell the reward models apart" in words for words in near)
+    assert any("by these alone nobody can tell the reward models apart" in words for words in near)
+
+
+def test_of_one_reward_model_nothing_is_compared(tmp_path: Path) -> None:
+    directories = [finished_run(tmp_path / name, updates=10) for name in "ab"]
+    leave_lineages(directories[0])
+    said = [any("accuracies" in words for words in Compared.read(directories).conclusions())]
+    leave_lineages(directories[1])
+    said.append(any("accuracies" in words for words in Compared.read(directories).conclusions()))
+    assert said == [True, False]  # whether it is one is not known before it is recorded of both
 
 
 def test_hostile_words_stay_words(tmp_path: Path) -> None:

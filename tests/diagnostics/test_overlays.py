@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from itertools import combinations, pairwise
@@ -12,8 +13,9 @@ import pytest
 
 import keel.diagnostics
 from keel.diagnostics.curves import spread
-from keel.diagnostics.geometry import OVERLAID, RUNS, Chart, Line, badges
+from keel.diagnostics.geometry import OVERLAID, RUNS, Chart, Line, badges, figure
 from keel.diagnostics.pictures import distance_charts, overlay_chart, tone_of
+from keel.diagnostics.smoothing import smooth
 from keel.diagnostics.versus.overlays import distances, overlays
 from keel.diagnostics.versus.rivals import read_rivals
 
@@ -79,6 +81,11 @@ def test_letters_never_overlap_and_stay_in_the_picture(heights: list[float]) -> 
     assert sorted(one.letter for one in found) == sorted(one.label for one in lines)
 
 
+def test_letters_of_runs_that_end_early_stay_in_the_picture() -> None:
+    found = badges([*(line(letter, 100.0, 230.0) for letter in "ABC"), line("D", 400.0, 240.0)], OVERLAID)
+    assert max(one.y for one in found) <= OVERLAID.y_end
+
+
 def test_letters_that_are_apart_do_not_move() -> None:
     found = badges([line("A", 400.0, 50.0), line("B", 400.0, 90.0), line("C", 200.0, 52.0)], OVERLAID)
     assert {one.letter: (one.x, one.y) for one in found} == {"A": (412.0, 50.0), "B": (412.0, 90.0), "C": (212.0, 52.0)}
@@ -119,19 +126,52 @@ def test_rewards_of_different_models_are_not_of_one_scale(tmp_path: Path) -> Non
     assert words in overlays(read_rivals(directories))[0][0].about
 
 
+def widen_gold(directory: Path, factor: float) -> None:
+    """Other gold scores among the recorded answers; those of the updates stay as they are."""
+    path = directory / "ppo" / "rollouts.jsonl"
+    rows = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+    wider = [row | {"parts": row["parts"] | {"gold": factor * row["parts"]["gold"]}} for row in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in wider), encoding="utf-8")
+
+
+def heights(chart: Chart) -> dict[str, float]:
+    """How high each line ends above zero, measured in the picture with its own ticks."""
+    low, high = chart.y_ticks[0], chart.y_ticks[-1]
+    labels = [float(one.label.replace("−", "-")) for one in (low, high)]
+    step = (low.at - high.at) / (labels[1] - labels[0])
+    return {one.label: (chart.rules[0].y - one.end[1]) / step for one in chart.lines}
+
+
 def test_gold_has_one_unit_for_all_runs(tmp_path: Path) -> None:
     directories = [finished_run(tmp_path / name, updates=30, seed=seed) for seed, name in enumerate("ab")]
-    found = distances(read_rivals(directories))
+    widen_gold(directories[1], 4.0)
+    rivals = read_rivals(directories)
+    found = distances(rivals)
     assert found is not None
     assert [one.title for one in found.charts] == ["Reward (proxy)", "Gold score"]
     assert list(found.words) == ["A", "B"]
     assert all(inside(one) for one in found.charts)
-    one, other = (spread(rival.run.attempts)[1] for rival in read_rivals(directories))
+    one, other = (spread(rival.run.attempts)[1] for rival in rivals)
+    assert other > 3 * one
     unit = math.sqrt((one**2 + other**2) / 2)
-    gold = read_rivals(directories)[0].run.metrics["ppo"].curve("reward/gold").values
-    ends = re.search(r"A ends (\S+) standard deviations", found.charts[1].description)
-    assert ends
-    assert float(ends[1]) == pytest.approx((gold[-5:].mean() - gold[:3].mean()) / unit, abs=0.15)
+    gold = {rival.letter: rival.run.metrics["ppo"].curve("reward/gold").values for rival in rivals}
+    ends = {letter: smooth(values - values[:3].mean(), 30 / 25)[-1] / unit for letter, values in gold.items()}
+    assert heights(found.charts[1]) == pytest.approx(ends, abs=0.01)
+    for letter, end in ends.items():
+        assert f"{letter} ends {figure(float(end))} standard deviations" in found.charts[1].description
+
+
+def test_a_run_without_gold_does_not_change_the_unit_of_gold(tmp_path: Path) -> None:
+    """It has no deviation that could count."""
+    directories = [finished_run(tmp_path / name, updates=30, seed=seed) for seed, name in enumerate("ab")]
+    for directory in directories:
+        widen_gold(directory, 0.1)
+    two = distances(read_rivals(directories))
+    three = distances(read_rivals([*directories, finished_run(tmp_path / "c", updates=30, gold=False)]))
+    assert two is not None
+    assert three is not None
+    assert [line.label for line in three.charts[1].lines] == ["A", "B"]
+    assert three.charts[1].description == two.charts[1].description
 
 
 def test_no_distances_of_runs_without_ppo(tmp_path: Path) -> None:

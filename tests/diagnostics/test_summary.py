@@ -215,7 +215,15 @@ def test_markup_of_the_terminal_library_is_not_interpreted(summary: Summary) -> 
         ("{}", "it lacks win_rate"),
         ({"win_rate": "high"}, "win_rate cannot be 'high'"),
         ({"seconds": None}, "seconds cannot be None"),
+        ({"judge": "golf"}, "judge cannot be 'golf'"),
+        ({"stages": {"seward": {"seconds": 1.0, "peak_mb": 1.0}}}, "there is no stage 'seward'"),
+        ({"win_rate_high": float("inf")}, "win_rate_high cannot be inf"),
+        ({"kl": float("nan")}, "kl cannot be nan"),
         ({"stages": {"sft": {}}}, "stage sft lacks seconds or peak_mb"),
+        (
+            {"stages": {"preferences": {"seconds": 1.0, "peak_mb": 1.0, "agreement": {"value": 0.6, "low": 0.5}}}},
+            "agreement of stage preferences lacks high",
+        ),
         ({"examples": [{"prompt": "a"}]}, "an example lacks prompt, sft or ppo"),
     ],
 )

@@ -182,3 +182,17 @@ def test_kernels_from_elsewhere_are_refused(key: str, folder: Path) -> None:
     told = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(told | {key: "someone/their-kernel"}))
     assert "asks for someone/their-kernel, which is code from elsewhere and is not run" in refused(folder)
+
+
+@pytest.mark.parametrize("window", [{"a": 1}, [1], "llama", 2**63, 0.5, True, 0, -1])
+def test_a_sliding_window_that_is_no_number_of_tokens_is_refused(window: object, folder: Path) -> None:
+    told = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(told | {"sliding_window": window}))
+    assert "sliding_window is " in refused(folder)
+
+
+@pytest.mark.parametrize("key", ["padding_side", "pad_token"])
+def test_a_long_setting_of_a_tokenizer_makes_no_long_sentence(key: str, folder: Path) -> None:
+    told = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(told | {key: "x" * 3000}))
+    assert "tokenizer" in refused(folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from keel.cli import run as command
@@ -138,6 +139,15 @@ def test_the_table() -> None:
     assert lines[-3].endswith("…")
     assert max(map(len, lines)) <= 80
     assert lines[-1] == "    asked ⟦said⟧"
+
+
+def test_the_table_of_wide_letters_is_no_wider() -> None:
+    wide = "'<｜结束｜>' 之后没有回答 " * 6
+    found = sorted_by_severity([finding("ok", message=wide), finding("red", message=wide.replace(" ", ""))])
+    lines = str(Preflight("sft", found, None)).splitlines()
+    assert all(70 < cell_len(line) <= 80 for line in (lines[2], lines[-1]))
+    assert max(map(cell_len, lines)) <= 80
+    assert "".join(line.strip() for line in lines[2:-2]).startswith(wide.replace(" ", ""))
 
 
 def test_the_worst_verdict_counts() -> None:

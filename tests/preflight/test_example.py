@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import StringIO
 
+from rich.cells import cell_len
 from rich.console import Console
 
 from data.small import byte_level, sentence_piece, talk
@@ -60,9 +61,24 @@ def test_lines_are_short() -> None:
     assert len(lines) < 20
 
 
+def test_lines_of_wide_letters_are_no_wider() -> None:
+    said = "面包义卖在星期五下午三点。" * 20
+    lines = [line.plain for line in Example((Piece("a", False), Piece(said, True))).lines(colours=False)]
+    assert max(map(cell_len, lines)) == 80
+    assert "".join(line.removeprefix("    ") for line in lines[1:]) == f"a⟦{said}⟧"
+
+
+def test_lines_end_between_words() -> None:
+    words = [f"word{n}" for n in range(30)]
+    lines = [line.plain for line in Example((Piece(" ".join(words), True),)).lines(colours=True)][1:]
+    assert [word for line in lines for word in line.split()] == words
+    assert all(60 < len(line.rstrip()) <= 80 for line in lines[:-1])
+
+
 def test_nothing_in_a_text_reaches_the_terminal_as_a_command() -> None:
     evil = "a\x1b[2Jb\x07\u202ec\rd\x9b31m\te[bold]f"
     assert visible(evil) == "a�[2Jb��c�d�31m e[bold]f"
+    assert visible("10\u202f000\xa0€\u3000全") == "10 000 € 全"  # spaces that people write
     written = StringIO()
     console = Console(file=written, force_terminal=True, color_system="truecolor", width=200, highlight=False)
     for line in Example((Piece(evil, True), Piece("x\ny", False))).lines(colours=True):

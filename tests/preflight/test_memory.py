@@ -50,10 +50,13 @@ def test_room_is_what_is_free_and_what_is_ours(tmp_path: Path) -> None:
     assert room(cpu, proc, group) == 5000 * 1024 + 3 * page
     group.mkdir()
     (group / "memory.current").write_text("1000000\n", encoding="ascii")
+    (group / "memory.stat").write_text("anon 700000\nfile 300000\ninactive_file 0\n", encoding="ascii")
     (group / "memory.max").write_text("max\n", encoding="ascii")
     assert room(cpu, proc, group) == 5000 * 1024 + 3 * page
     (group / "memory.max").write_text("3000000\n", encoding="ascii")
     assert room(cpu, proc, group) == 2000000 + 3 * page
+    (group / "memory.stat").write_text("anon 700000\nfile 300000\ninactive_file 200000\n", encoding="ascii")
+    assert room(cpu, proc, group) == 2200000 + 3 * page  # file cache that would be given up is free
     (group / "memory.max").write_text("500000\n", encoding="ascii")
     assert room(cpu, proc, group) == 3 * page
 

@@ -54,10 +54,17 @@ def test_answers_that_cannot_be_compared(texts: list[str], verdict: str) -> None
     [(0, 0, "ok"), (4, 0, "ok"), (5, 0, "amber"), (10, 9, "amber"), (10, 12, "red")],
 )
 def test_rows_that_are_cut(truncated: int, prompts: int, verdict: str) -> None:
-    found = cut_rows(Truncation(rows=100, truncated=truncated, prompts=prompts), 100 - prompts, 64)
+    found = cut_rows(Truncation(rows=100, truncated=truncated, prompts=prompts), 100, 64)
     assert found.verdict == verdict
     assert "64" in found.message
     assert str(truncated) in found.message or verdict == "ok"
+
+
+@pytest.mark.parametrize(("prompts", "verdict"), [(19, "amber"), (20, "red")])
+def test_a_row_without_room_loses_all_its_answers(prompts: int, verdict: str) -> None:
+    found = cut_rows(Truncation(rows=100, prompts=prompts), 400, 64)  # four answers to each prompt
+    assert found.verdict == verdict
+    assert f"0 of 400 answers are cut off at model.max_length 64, and {prompts} of 100 prompts" in found.message
 
 
 @pytest.mark.parametrize(("left_out", "verdict"), [(0, "ok"), (1, "ok"), (5, "amber"), (20, "red")])

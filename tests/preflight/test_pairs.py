@@ -80,6 +80,8 @@ def test_ties() -> None:
     assert verdicts(ties)["Label balance"] == "red"
     assert verdicts([*ties[:50], *fair(50)])["Label balance"] == "amber"
     assert verdicts([*ties[:49], *fair(51)])["Label balance"] == "ok"
+    one = found([*ties, *ties, pair(1000, "ash oak", "elm yew", 0.4)])["Label balance"]  # ½ % below ½ hides no ties
+    assert (one.verdict, one.message.startswith("100% of 201 pairs are ties")) == ("amber", True)
 
 
 def test_pairs_that_contradict_one_another() -> None:

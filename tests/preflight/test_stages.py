@@ -221,6 +221,33 @@ def test_a_planted_fault_is_found(fault: str, data: dict[str, str], tmp_path: Pa
     assert "\n" not in one.message + one.remedy
 
 
+def test_both_answers_of_a_pair_are_searched(
+    base: Path, data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the number of rows: one in so many texts would be always the chosen answer, or never."""
+    on = Bench(tmp_path, data, random.Random("both"))
+    for searched in (COUNT, COUNT // 2, COUNT // 4):
+        monkeypatch.setattr("keel.preflight.wording.TEXTS", searched)
+        for name in ("chosen", "rejected"):
+            marked = [one | {name: f"{one[name]} [/INST]"} for one in on.pairs()]
+            settings = sound(base, data, tmp_path, reward={"data": on.rows(marked)})
+            (one,) = (
+                one for one in preflight(space_of(settings, tmp_path), "reward").findings if "Foreign" in one.check
+            )
+            assert one.message.startswith(f"0 of {searched} prompts and {searched} of {2 * searched} answers hold")
+
+
+def test_a_limit_counts_equal_answers_no_larger(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    """Six equal ones among 600 rows are about one among the first hundred."""
+    on = Bench(tmp_path, data, random.Random("limit"))
+    rows = on.rows([*on.pairs(count=594), *on.equal(6)])
+    settings = sound(base, data, tmp_path, reward={"data": rows, "limit": 100})
+    (one,) = (
+        one for one in preflight(space_of(settings, tmp_path), "reward").findings if one.check == "Answers differ"
+    )
+    assert one.message.startswith("In 1 of 101 pairs")
+
+
 def test_answers_that_never_end(base: Path, data: dict[str, str], tmp_path: Path) -> None:
     """An output layer that all but rules EOS out."""
     model = AutoModelForCausalLM.from_pretrained(base)

@@ -35,6 +35,7 @@ def said(template: str, eos: str = "<|im_end|>") -> list[Said]:
     [
         "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|start_header_id|>", "[INST]", "[/INST]",
         "<<SYS>>", "<start_of_turn>", "<end_of_turn>", "</s>", "### Human:", "###Response:", "Human:", "USER:",
+        "<|reserved_special_token_5|>", "<｜User｜>", "<｜end▁of▁sentence｜>",
     ],
 )  # fmt: skip
 def test_each_marker_is_found(marker: str) -> None:

@@ -68,7 +68,11 @@ def test_a_recipe_without_data(base: Path, data: dict[str, str], tmp_path: Path)
     ("name", "sentence"),
     [
         ("sft", "sft.data is missing: give demonstrations with --sft.data FILE"),
-        ("reward", "there are no people to judge: give reward.data (pairs) or preferences.labels.data (verdicts)"),
+        (
+            "reward",
+            "there are no people to judge: give reward.data (pairs) or preferences.labels.data (verdicts), or set "
+            "--preferences.judges people",
+        ),
         ("ppo", "ppo.prompts is missing: give prompts with --ppo.prompts FILE"),
     ],
 )

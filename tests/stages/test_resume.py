@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -275,15 +276,36 @@ def test_where_all_checkpoints_are_damaged_the_stage_starts_anew(
     same(tmp_path / "run", whole["sft"][0], "sft")
 
 
+@pytest.mark.parametrize("stage", ["sft", "ppo"])
 def test_metrics_that_were_cut_short_make_the_checkpoint_unusable(
+    stage: str, runner: Runner, place: Path, whole: dict[str, tuple[Path, float]], tmp_path: Path
+) -> None:
+    """Of PPO nothing else is taken from it either: rollouts, alarms, random numbers."""
+    halfway(runner, place, tmp_path / "run", stage)
+    (tmp_path / "run" / stage / "metrics.jsonl").write_text("{", encoding="utf-8")
+    (place / "log").unlink()
+    assert runner.run(stage, place, tmp_path / "run")["status"] == 0
+    assert "metrics.jsonl has " in (place / "log").read_text(encoding="utf-8")
+    same(tmp_path / "run", whole[stage][0], stage)
+
+
+def test_each_resumption_is_written_down(
     runner: Runner, place: Path, whole: dict[str, tuple[Path, float]], tmp_path: Path
 ) -> None:
-    halfway(runner, place, tmp_path / "run")
-    shorten(tmp_path / "run" / "sft" / "metrics.jsonl")
-    (place / "log").unlink()
-    assert runner.run("sft", place, tmp_path / "run")["status"] == 0
-    assert "metrics.jsonl has " in (place / "log").read_text(encoding="utf-8")
-    same(tmp_path / "run", whole["sft"][0], "sft")
+    """When, and from which step, in lineage.json; a run that was never stopped has none."""
+    directory, said = tmp_path / "run", []
+    halfway(runner, place, directory)
+    for fault in (("fsync", 12), None):
+        said.append(int(steps_in(directory / "sft" / "checkpoints")[-1].name))
+        ended = runner.run("sft", place, directory, fault=fault)
+        assert ended["status"] == (0 if fault is None else -signal.SIGKILL)
+    found = json.loads((directory / "sft" / "lineage.json").read_text(encoding="utf-8"))
+    assert [one["step"] for one in found["resumed"]] == said
+    assert all(datetime.fromisoformat(one["at"]).tzinfo is not None for one in found["resumed"])
+    never = json.loads((whole["sft"][0] / "sft" / "lineage.json").read_text(encoding="utf-8"))
+    assert never.pop("resumed") == []
+    assert {name: one for name, one in found.items() if name != "resumed"} == never
+    same(directory, whole["sft"][0], "sft")
 
 
 def test_checkpoints_of_other_settings_are_put_aside(runner: Runner, place: Path, tmp_path: Path) -> None:

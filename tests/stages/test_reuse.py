@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,9 +17,11 @@ import keel.pipeline
 from keel.config import Recipe
 from keel.errors import UserError
 from keel.pipeline import run
+from keel.stages.fingerprints import of_file, of_folder
+from keel.stages.inputs import model_read
 from keel.stages.occupied import occupied
 
-from .small import language_model, merged, own_data, recipe, say, weights_of
+from .small import language_model, merged, only, own_data, recipe, rows, say, weights_of
 
 STAGES = ("sft", "preferences", "reward", "ppo", "evaluation")
 NAMES = {"sft": "SFT", "preferences": "preferences", "reward": "reward model", "ppo": "PPO", "evaluation": "evaluation"}
@@ -226,3 +229,138 @@ def test_more_rows_than_before_are_other_data(case: Case) -> None:
     text = path.read_text(encoding="utf-8")
     path.write_text(text + json.dumps({"prompt": say(random.Random("one more"), 3)}) + "\n", encoding="utf-8")
     assert list(remade(case.again())) == ["ppo", "evaluation"]
+
+
+ANNOUNCED = "what is made anew in this run:"
+
+
+def announced(listening: Listening) -> list[str]:
+    """What was said of stages before the first one was decided on; nothing where nothing was."""
+    found = [one for one in listening.said if one.startswith(ANNOUNCED)]
+    assert len(found) <= 1
+    decided = [place for place, one in enumerate(listening.said) if one.startswith("SFT: ")]
+    assert not found or listening.said.index(found[0]) < decided[0]
+    return found[0].splitlines()[1:] if found else []
+
+
+def test_what_a_change_makes_anew_is_said_before_the_first_stage(case: Case) -> None:
+    assert announced(case.again()) == []
+    first, *rest = Path(case.data["sft"]).read_text(encoding="utf-8").splitlines()
+    other = json.dumps({**json.loads(first), "completion": "w40 w41"})
+    Path(case.data["sft"]).write_text("\n".join([other, *rest]) + "\n", encoding="utf-8")
+    listening = case.again(ppo={"kl": {"coef": 0.3}})
+    assert announced(listening) == [
+        f"  SFT, because demonstrations ({case.data['sft']}) is not what it was",
+        "  reward model, because SFT is made anew (kept if that comes out as it was)",
+        "  PPO, because ppo.kl.coef was 0.05 and is 0.3; SFT is made anew; reward model is made anew",
+        "  evaluation, because SFT is made anew; reward model is made anew; PPO is made anew "
+        "(kept if that comes out as it was)",
+    ]
+    assert list(remade(listening)) == ["sft", "reward", "ppo", "evaluation"]
+
+
+def test_what_was_lost_is_said_before_the_first_stage_and_may_come_out_as_it_was(case: Case) -> None:
+    shutil.rmtree(case.directory / "sft" / "model")
+    listening = case.again()
+    lines = announced(listening)
+    assert lines[:2] == [
+        "  SFT, because sft/model is gone",
+        "  reward model, because SFT is made anew (kept if that comes out as it was)",
+    ]
+    assert remade(listening) == {"sft": "sft/model is gone"}
+
+
+def test_what_is_to_come_is_no_reason_to_stop(case: Case) -> None:
+    """PPO was rewarded by a function alone, and there was no reward model: now there will be one."""
+    for name in ("ppo", "evaluation", "reward", "preferences"):
+        shutil.rmtree(case.directory / name)
+    alone = [{"kind": "function", "path": f"{case.function}:brevity"}]
+    settings = case.settings(ppo={"reward": alone, "critic": {"init": "zero"}})
+    keel.pipeline.run_stage("ppo", only("ppo", settings), case.directory, Listening())
+    listening = case.again()
+    (line,) = announced(listening)
+    assert line.startswith('  PPO, because ppo.critic.init was "zero" and is "reward"; ppo.reward was [')
+    assert listening.ran == ["preferences", "reward", "ppo", "evaluation"]
+
+
+def votes(case: Case) -> Recipe:
+    """A reward model from verdicts in a table of the user's own."""
+    pairs = [json.loads(line) for line in Path(case.data["reward"]).read_text(encoding="utf-8").splitlines()]
+    rows(
+        case.place / "votes.jsonl",
+        (
+            {"prompt": one["prompt"], "response1": one["chosen"], "response2": one["rejected"], "annotator1": "1"}
+            for one in pairs
+        ),
+    )
+    given = {"labels": {"data": str(case.place / "votes.jsonl")}}
+    return case.settings(reward={"data": None}, preferences=given)
+
+
+def test_the_database_goes_aside_with_the_preferences(case: Case) -> None:
+    """What was judged is not lost where other judgements take its place."""
+    directory = case.place / "judged"
+    keel.pipeline.run_stage("reward", votes(case), directory, Listening())
+    before = (directory / "preferences.db").read_bytes()
+    assert before.startswith(b"SQLite")
+    listening = Listening()
+    keel.pipeline.run_stage("reward", votes(case).model_copy(update={"seed": 1}), directory, listening)
+    assert any(one.endswith("what was there is kept in replaced/preferences-1") for one in listening.said)
+    assert (directory / "replaced" / "preferences-1" / "preferences.db").read_bytes() == before
+    assert (directory / "preferences.db").is_file()
+
+
+def test_checkpoints_that_do_not_say_what_they_are_of_go_aside(case: Case) -> None:
+    folder = case.directory / "sft"
+    (folder / "checkpoints" / "00000007").mkdir(parents=True)
+    for name in ("lineage.json", "report.json"):
+        (folder / name).unlink()
+    assert remade(case.again()) == {"sft": "it does not say what it was made from"}
+    assert (case.directory / "replaced" / "sft-1" / "checkpoints" / "00000007").is_dir()
+
+
+def test_what_is_refused_leaves_what_was_there_where_it_was(case: Case) -> None:
+    """The preflight looks before anything is moved: with the old recipe the old model is still the run's."""
+    flat = case.place / "flat.py"
+    flat.write_text("def flat(rollouts):\n    return [1.0 for _ in rollouts]\n", encoding="utf-8")
+    old = weights_of(case.directory / "ppo" / "model")
+    reward = {"reward": [{"kind": "function", "path": f"{flat}:flat"}], "critic": {"init": "zero"}}
+    refused = case.settings(ppo=reward).model_copy(update={"preflight": "stop"})
+    with pytest.raises(UserError, match="PPO was not started"):
+        run(refused, case.directory, Listening())
+    assert weights_of(case.directory / "ppo" / "model") == old
+    assert not (case.directory / "ppo" / "preflight.json").exists()  # which would be another recipe's
+    assert not (case.directory / "replaced").exists()
+    assert remade(case.again()) == {}
+
+
+def test_a_folder_that_cannot_be_locked_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def none(*_: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(UserError, match=r"cannot be locked \(No locks available\); choose"), occupied(tmp_path):
+        pass
+    with pytest.raises(UserError, match=r"nowhere cannot be locked"), occupied(tmp_path / "nowhere"):
+        pass
+
+
+def test_a_number_that_is_none_is_null_in_the_report_of_a_stage(case: Case) -> None:
+    space = keel.pipeline.checked(["sft"], case.settings(), case.place / "other", Listening())
+    with space.stage("sft", None) as facts:
+        facts |= {"held_out_loss": float("nan"), "most": float("inf"), "count": 3}
+    content = (case.place / "other" / "sft" / "report.json").read_text(encoding="utf-8")
+    found = json.loads(content, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert (found["held_out_loss"], found["most"], found["count"]) == (None, None, 3)
+
+
+def test_a_model_in_ones_home_counts_by_what_it_holds(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(case.place))
+    (case.place / "own.jinja").write_text("{% for one in messages %}{{ one['content'] }}{% endfor %}", encoding="utf-8")
+    settings = case.settings(model={"path": "~/base", "template": "~/own.jinja"})
+    space = keel.pipeline.checked(["sft"], settings, case.place / "other", Listening())
+    read = model_read(space, space.base, "model")
+    assert read["model"].fingerprint == of_folder(case.base)
+    assert read["template"].fingerprint == of_file(case.place / "own.jinja")

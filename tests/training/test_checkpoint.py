@@ -18,6 +18,7 @@ from keel.errors import Stopped, UserError
 from keel.training.checkpoint import Checkpoints, Pace, discard, newest_of, steps_in
 from keel.training.learner import Learner
 from keel.training.randomness import Randomness, seed_process
+from keel.training.records import Lines
 from keel.training.state import Part, State
 
 EVERY = Pace(0.0, 2)
@@ -205,6 +206,21 @@ def test_a_signal_waits_for_the_step_and_the_second_does_not(by: signal.Signals,
     assert signal.getsignal(by) is before
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_signal_while_nobody_reads_what_is_said(tmp_path: Path) -> None:
+    def nobody(_: str) -> None:
+        raise BrokenPipeError
+
+    def stopped() -> None:
+        with Checkpoints(tmp_path / "kept", "ours", Pace(3600.0, 2), {}, nobody, lambda step: None) as kept:
+            kept.resume({})
+            signal.raise_signal(signal.SIGTERM)
+            kept.after(1)
+
+    with pytest.raises(Stopped):
+        stopped()
+
+
 def test_a_signal_in_the_last_step_is_not_forgotten(tmp_path: Path) -> None:
     def stopped_after_the_loop() -> None:
         with checkpoints(tmp_path / "kept", Saying(), pace=Pace(3600.0, 2)) as kept:
@@ -215,6 +231,86 @@ def test_a_signal_in_the_last_step_is_not_forgotten(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         stopped_after_the_loop()
     assert newest_of(tmp_path / "kept", "ours") == 5
+
+
+def spoilt(folder: Path) -> None:
+    (folder / "state.json").write_text("{}", encoding="utf-8")
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_damaged_checkpoints_of_later_steps_take_nobodys_place(keep: int, tmp_path: Path) -> None:
+    """The stage begins anew, and what it then writes is kept although there are higher numbers."""
+    pace = Pace(0.0, keep)
+    with checkpoints(tmp_path, Saying(), pace=pace) as kept:
+        kept.resume({})
+        for step in (8, 9):
+            kept.after(step)
+    for folder in steps_in(tmp_path):
+        spoilt(folder)
+    with checkpoints(tmp_path, Saying(), pace=pace) as kept:
+        assert kept.resume({}) == 0
+        kept.after(1)
+        assert [int(folder.name) for folder in steps_in(tmp_path)] == [1]
+        kept.after(2)
+        assert [int(folder.name) for folder in steps_in(tmp_path)] == [1, 2][-keep:]
+    with checkpoints(tmp_path, Saying(), pace=pace) as kept:
+        assert kept.resume({}) == 2
+
+
+def test_a_checkpoint_that_cannot_be_used_leaves_nothing_of_itself(tmp_path: Path) -> None:
+    """One file was cut short after it; the other, the random numbers and the weights are as if it had not been."""
+    names, saying = ("rows", "record"), Saying()
+
+    def told(who: str, cut_short: bool) -> Learner:
+        files = [Lines(tmp_path / f"{name}.jsonl") for name in names]
+        policy = learner()
+        seed_process(3, "ppo")
+        drawn = [float(torch.rand(())) for _ in range(2)]
+        seed_process(3, "ppo")
+        with files[0], files[1], checkpoints(tmp_path / "kept", saying) as kept:
+            assert kept.resume({"policy": policy, **dict(zip(names, files, strict=True))}) == 0
+            assert float(torch.rand(())) == drawn[0]
+            for lines in files:
+                lines.write({"of": who})
+            if not cut_short:
+                moved(policy, 1)
+                kept.after(1)
+        return policy
+
+    told("the first", cut_short=False)
+    (tmp_path / "record.jsonl").write_text("{", encoding="utf-8")
+    policy = told("the second", cut_short=True)
+    assert "record.jsonl has 1 bytes" in saying.notes[0]
+    assert same(moved(policy, 0), moved(learner(), 0))
+    assert policy.state().numbers == {"taken": 0}
+    for name in names:
+        assert (tmp_path / f"{name}.jsonl").read_text(encoding="utf-8") == '{"of": "the second"}\n'
+
+
+def test_a_learner_refuses_a_state_before_it_takes_any_of_it() -> None:
+    one, other = learner(), learner(seed=1)
+    moved(other, 1)
+    held = other.state()
+    last = f"{len(one.parameters) - 1}/weight"
+    before = moved(one, 0)
+    with pytest.raises(ValueError, match="is missing"):
+        one.restore(State(held.numbers, {name: tensor for name, tensor in held.tensors.items() if name != last}))
+    assert same(moved(one, 0), before)
+    assert one.taken == 0
+
+
+def test_rows_that_cannot_be_made_safe_are_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk may find out that it is full when the rows are to outlive a power cut."""
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with Lines(tmp_path / "rows.jsonl") as lines, checkpoints(tmp_path / "kept", Saying()) as kept:
+        kept.resume({"rows": lines})
+        lines.write({"a": 1})
+        monkeypatch.setattr("os.fsync", full)
+        with pytest.raises(UserError, match=r"cannot be written .No space left on device."):
+            kept.after(1)
 
 
 def test_a_disk_that_refuses_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

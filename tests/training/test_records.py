@@ -173,6 +173,21 @@ def test_lines_of_which_nothing_was_written_begin_anew(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8") == '{"a": 1}\n'
 
 
+def test_lines_go_back_to_an_earlier_checkpoint_that_had_none(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    lines = Lines(path)
+    none = lines.state()
+    with lines:
+        lines.write({"a": 1})
+        some = lines.state()
+    with Lines(path) as lines:
+        lines.restore(some)
+        lines.restore(none)
+        assert not path.exists()  # a stage that writes none must not show those of a process that was killed
+        lines.write({"a": 2})
+    assert path.read_text(encoding="utf-8") == '{"a": 2}\n'
+
+
 def test_a_file_that_is_shorter_than_it_was_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     with Lines(path) as lines:

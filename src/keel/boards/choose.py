@@ -19,7 +19,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 _INSTALL: Mapping[str, str] = {
     "tensorboard": "pip install tensorboard",
     "wandb": "pip install wandb",
-    "mlflow": "pip install mlflow-skinny alembic",
+    "mlflow": "pip install mlflow-skinny",
     "trackio": "pip install trackio",
 }
 

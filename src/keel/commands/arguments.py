@@ -30,7 +30,9 @@ class Arguments(argparse.ArgumentParser):
         for token in argv:
             if not _is_text(token):
                 self.error(f"'{token}' is not UTF-8 text; rename the file, or write the value anew")
-        given, extra = self.parse_known_args(normalised(argv))
+        # Flags may stand between other words; after -- there are none, and argparse would look for some.
+        parse = self.parse_known_args if "--" in argv else self.parse_known_intermixed_args
+        given, extra = parse(normalised(argv))
         for token in extra:
             if token.startswith("-") and token != "-":
                 self.error(self.unknown(token.partition("=")[0]))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
-from keel.commands.recipes import EVERYTHING, RecipeArguments, directory_of, display_of, recipe_of, written
+from keel.commands.recipes import EVERYTHING, RecipeArguments, directory_after, display_of, recipe_of, written
 
 RED = 3
 """Exit status where something is red; 1 is a bug and 2 a mistake in the input, as everywhere."""
@@ -26,8 +25,7 @@ def check(argv: Sequence[str]) -> int:
     arguments.add_argument("recipe", metavar="RECIPE", help="the YAML file")
     given = arguments.read(argv)
     recipe = recipe_of(given, written(given.recipe))
-    path = Path(given.recipe)
-    directory = directory_of(recipe, path.stem if path.stem != "recipe" else path.resolve().parent.name)
+    directory = directory_after(recipe, given.recipe)
 
     from rich.console import Console
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from keel.commands.recipes import EVERYTHING, RecipeArguments, directory_of, display_of, recipe_of, report, written
+from keel.commands.recipes import EVERYTHING, RecipeArguments, directory_after, display_of, recipe_of, report, written
 from keel.data.place import place
 
 
@@ -22,7 +21,7 @@ def plan(argv: Sequence[str]) -> None:
     arguments.add_argument("--against", metavar="DIR", help="a finished run of the recipe, to be shown beside the plan")
     given = arguments.read(argv)
     recipe = recipe_of(given, written(given.recipe))
-    directory = directory_of(recipe, Path(given.recipe).stem)
+    directory = directory_after(recipe, given.recipe)
 
     from keel import pipeline
     from keel.planning.plan import plan_of

@@ -85,6 +85,12 @@ def directory_of(recipe: Recipe, name: str) -> Path:
     return free_of_files(Path(recipe.dir) if recipe.dir else Path("runs") / name)
 
 
+def directory_after(recipe: Recipe, file: str) -> Path:
+    """The folder to fill: the recipe's, or runs/NAME after its file, or after that one's folder for a recipe.yaml."""
+    path = Path(file)
+    return directory_of(recipe, path.stem if path.stem != "recipe" else path.resolve().parent.name)
+
+
 def free_of_files(directory: Path) -> Path:
     """The same path, its ~ resolved; UserError where a file is in the way of making it a folder."""
     folder = place(directory)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from keel.commands.recipes import EVERYTHING, RecipeArguments, directory_of, display_of, recipe_of, report, written
+from keel.commands.recipes import EVERYTHING, RecipeArguments, directory_after, display_of, recipe_of, report, written
 
 
 def run(argv: Sequence[str]) -> None:
@@ -20,8 +19,7 @@ def run(argv: Sequence[str]) -> None:
     arguments.add_argument("recipe", metavar="RECIPE", help="the YAML file")
     given = arguments.read(argv)
     recipe = recipe_of(given, written(given.recipe))
-    path = Path(given.recipe)
-    directory = directory_of(recipe, path.stem if path.stem != "recipe" else path.resolve().parent.name)
+    directory = directory_after(recipe, given.recipe)
 
     from keel import pipeline
 

@@ -58,8 +58,8 @@ class Truncation:
     def summary(self) -> str:
         """One sentence for the log."""
         return (
-            f"{self.rows} rows: {self.truncated} answers cut off, {self.prompts} rows dropped for a prompt that is too"
-            f" long, {self.alike} for answers that are alike."
+            f"{self.rows:,} rows: {self.truncated:,} answers cut off, {self.prompts:,} without room for one, "
+            f"{self.alike:,} with equal answers."
         )
 
 

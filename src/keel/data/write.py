@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, whenever the process dies.
+"""Files and folders that are there whole or not at all, whenever the process dies or the power fails.
 
 Each is filled under the name .NAME.draft beside its place, and then renamed. A draft that a killed process left is
 replaced by the next.
@@ -7,9 +7,10 @@ replaced by the next.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,12 @@ def write_text(path: Path, content: str) -> None:
     draft = path.with_name(f".{path.name}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(content, encoding="utf-8")
+        put(draft, content.encode())
         draft.replace(path)
+        sync(path.parent)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may be the one that is no folder
+            draft.unlink()
         raise _refused(path, error) from error
 
 
@@ -44,16 +47,42 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     draft, old = (path.with_name(f".{path.name}.{word}") for word in ("draft", "old"))
     try:
+        if old.exists() and not path.exists():  # a process was killed between the two renamings below
+            old.replace(path)
         _remove(draft, old)
         draft.mkdir(parents=True)
         yield draft
+        for each in (*draft.rglob("*"), draft):
+            sync(each)
         if path.exists():
             path.replace(old)
         draft.replace(path)
+        sync(path.parent)
     except (OSError, SafetensorError) as error:
         raise _refused(path, error) from error
     finally:
         _remove(draft, *([old] if path.exists() else []))
+
+
+def put(path: Path, content: bytes) -> None:
+    """A file with this content, which outlives a power cut from here on. OSError."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync(path: Path) -> None:
+    """What a file, or the names in a folder, outlive a power cut from here on, where the system can promise that."""
+    if os.name == "posix":
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except PermissionError:  # a folder that may be written into, but not listed
+            return
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def append(file: FileIO, content: bytes) -> None:

@@ -14,7 +14,6 @@ from keel.diagnostics.pictures import curve_chart, over_optimisation_chart
 from keel.diagnostics.recorded import Attempts, Curve, Metrics, Recorded
 
 _ROWS = 12
-_LIMITS = Guards()
 
 
 @dataclass(frozen=True)
@@ -67,34 +66,45 @@ _REWARD = (
     ),
     Shown("held_out/accuracy", "Reward model: held-out accuracy", "The same on pairs that it never saw.", "%"),
 )
-PPO = (
-    Shown("reward", "Reward", "What PPO raises: the score of the answers it learns from."),
-    Shown("reward/gold", "Gold score", "The task’s hidden measure of quality; PPO never sees it.", "points", "gold"),
-    Shown(
-        "kl", "KL", "How far the policy has moved from the SFT model.", "nats per answer", "sea",
-        (Threshold(_LIMITS.kl[0], "look", "amber"), Threshold(_LIMITS.kl[1], "alarm", "red")),
-    ),
-    Shown("objective", "Reward less KL cost", "What PPO in truth maximises: reward − β·KL."),
-    Shown("length", "Length", "How long an answer is.", "tokens"),
-    Shown("policy/entropy", "Entropy", "How open each next word is; falls as the policy makes up its mind.", "nats"),
-    Shown(
-        "policy/clip_fraction", "Clip fraction", "Share of tokens whose change was held back.", "%", "sea",
-        (Threshold(100 * _LIMITS.clip_fraction, "look", "amber"),),
-    ),
-    Shown(
-        "value/explained_variance", "Critic’s foresight",
-        "Explained variance: the share of the outcome that the critic foresees.", "%", "sea",
-        (Threshold(100 * _LIMITS.explained_variance, "no use", "amber"),),
-    ),
-    Shown(
-        "truncated", "Cut off", "Share of answers that hit the token limit.", "%", "sea",
-        (Threshold(100 * _LIMITS.truncated[0], "look", "amber"), Threshold(100 * _LIMITS.truncated[1], "alarm", "red")),
-    ),
-)  # fmt: skip
 
 
-def curve_groups(run: Recorded) -> list[Group]:
-    """The curves of every stage that the run had: those before PPO together, then PPO's."""
+def ppo_curves(limits: Guards) -> tuple[Shown, ...]:
+    """What is drawn of PPO, with the lines beyond which this run was to be looked at."""
+    return (
+        Shown("reward", "Reward", "What PPO raises: the score of the answers it learns from."),
+        Shown(
+            "reward/gold", "Gold score", "The task’s hidden measure of quality; PPO never sees it.", "points", "gold"
+        ),
+        Shown(
+            "kl", "KL", "How far the policy has moved from the SFT model.", "nats per answer", "sea",
+            (Threshold(limits.kl[0], "look", "amber"), Threshold(limits.kl[1], "alarm", "red")),
+        ),
+        Shown("objective", "Reward less KL cost", "What PPO in truth maximises: reward − β·KL."),
+        Shown("length", "Length", "How long an answer is.", "tokens"),
+        Shown(
+            "policy/entropy", "Entropy", "How open each next word is; falls as the policy makes up its mind.", "nats"
+        ),
+        Shown(
+            "policy/clip_fraction", "Clip fraction", "Share of tokens whose change was held back.", "%", "sea",
+            (Threshold(100 * limits.clip_fraction, "look", "amber"),),
+        ),
+        Shown(
+            "value/explained_variance", "Critic’s foresight",
+            "Explained variance: the share of the outcome that the critic foresees.", "%", "sea",
+            (Threshold(100 * limits.explained_variance, "no use", "amber"),),
+        ),
+        Shown(
+            "truncated", "Cut off", "Share of answers that hit the token limit.", "%", "sea",
+            (
+                Threshold(100 * limits.truncated[0], "look", "amber"),
+                Threshold(100 * limits.truncated[1], "alarm", "red"),
+            ),
+        ),
+    )  # fmt: skip
+
+
+def curve_groups(run: Recorded, limits: Guards) -> list[Group]:
+    """The curves of every stage that the run had: those before PPO together, then PPO's with the run's limits."""
     groups = []
     early = [
         (run.metrics[stage], shown) for stage, shown in (("sft", _SFT), ("reward", _REWARD)) if stage in run.metrics
@@ -107,7 +117,7 @@ def curve_groups(run: Recorded) -> list[Group]:
         groups.append(Group(_sentence(" and ".join(titles)), about, tuple(charts), tuple(tables), ()))
     if "ppo" in run.metrics:
         metrics = run.metrics["ppo"]
-        shown = (*PPO, *_other_terms(metrics))
+        shown = (*ppo_curves(limits), *_other_terms(metrics))
         about = "The policy practises against the reward, on a leash of KL."
         charts = _charts(metrics, shown, "update")
         groups.append(

@@ -1,7 +1,8 @@
 """What in a run deserves a second look: every check with its thresholds, its finding in a sentence, and a remedy.
 
-Thresholds follow Gao et al. (2210.10760) and common practice; a check speaks of the worst moment of the run, as a mean
-over `WINDOW` updates, unless it says otherwise. A check whose numbers the run does not have is left out.
+Thresholds are those of the run's own recipe (ppo.guards), or follow Gao et al. (2210.10760) and common practice; a
+check speaks of the worst moment of the run, as a mean over `window` updates, unless it says otherwise. A check whose
+numbers the run does not have is left out.
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ import numpy as np
 from jaxtyping import Float
 
 from keel.config import Guards
+from keel.config.load import build
+from keel.config.source import Source, parse
 from keel.diagnostics.over_optimisation import judge
 from keel.diagnostics.recorded import Attempts, Curve, Recorded
 from keel.diagnostics.smoothing import running_mean
+from keel.errors import UserError
 from keel.summary import STAGES, percent
 from keel.training.guards import REMEDY
 from keel.training.guards import Level as Level
 from keel.training.guards import level as level
 
-LIMITS = Guards()
-WINDOW = LIMITS.window
+ENOUGH_ANSWERS = 10
+"""Finished answers, below which nothing is said of what the reward likes about them."""
 ENOUGH_PAIRS = 30
 """Pairs judged by several people, below which nothing is said of a single annotator."""
 APART = 0.15
@@ -45,6 +49,21 @@ def findings(run: Recorded) -> list[Finding]:
     """Every check that the run has numbers for: red ones first, then amber, then those that passed."""
     found = [*_of_evaluation(run), *_of_ppo(run), *_of_reward(run), *_of_people(run), *_of_numbers(run), *_of_data(run)]
     return sorted(found, key=lambda one: ("red", "amber", "ok").index(one.verdict))
+
+
+def limits_of(run: Recorded) -> Guards:
+    """The limits by which the recipe of the run judges; the defaults where it names none, or cannot be read."""
+    try:
+        return _own_limits(run)
+    except UserError:  # which is a finding
+        return Guards()
+
+
+def _own_limits(run: Recorded) -> Guards:
+    """UserError where the recipe, or what it has for limits, cannot be read."""
+    ppo = parse(run.recipe, "resolved.yaml").values.get("ppo") if run.recipe else None
+    given = ppo.get("guards") if isinstance(ppo, Mapping) else None
+    return build(Source(dict(given)), Guards) if isinstance(given, Mapping) else Guards()
 
 
 def _of_evaluation(run: Recorded) -> Iterator[Finding]:
@@ -79,12 +98,25 @@ def _seen(facts: Mapping[str, Any]) -> Iterator[Finding]:
 def _of_ppo(run: Recorded) -> Iterator[Finding]:
     if "ppo" not in run.metrics:
         return
-    curve = run.metrics["ppo"].curve
+    curve, limits = run.metrics["ppo"].curve, limits_of(run)
+    yield from _limits(run)
     yield from _over_optimisation(curve("reward"), curve("reward/gold"))
     for name, check in _CHECKS.items():
         if len(curve(name)):
-            yield check(curve(name))
+            yield check(curve(name), limits)
     yield from _length_taste(run.attempts)
+
+
+def _limits(run: Recorded) -> Iterator[Finding]:
+    try:
+        _own_limits(run)
+    except UserError as error:
+        yield Finding(
+            "Limits of the recipe",
+            "amber",
+            f"The run's own limits cannot be read ({error}), so PPO is judged by the usual ones.",
+            "Put resolved.yaml back as the run left it, and write the report anew.",
+        )
 
 
 def _over_optimisation(proxy: Curve, gold: Curve) -> Iterator[Finding]:
@@ -102,9 +134,9 @@ def _over_optimisation(proxy: Curve, gold: Curve) -> Iterator[Finding]:
         )
 
 
-def _kl(curve: Curve) -> Finding:
-    most, where = _highest(curve)
-    amber, red = LIMITS.kl
+def _kl(curve: Curve, limits: Guards) -> Finding:
+    most, where = _highest(curve, limits.window)
+    amber, red = limits.kl
     return Finding(
         "Distance from SFT (KL)",
         level(most, amber, red),
@@ -114,10 +146,10 @@ def _kl(curve: Curve) -> Finding:
     )
 
 
-def _length(curve: Curve) -> Finding:
-    most, where = _highest(curve)
+def _length(curve: Curve, limits: Guards) -> Finding:
+    most, where = _highest(curve, limits.window)
     factor = most / max(curve.values[0], 1e-9)
-    amber, red = LIMITS.length
+    amber, red = limits.length
     return Finding(
         "Length of answers",
         level(factor, amber, red),
@@ -129,10 +161,10 @@ def _length(curve: Curve) -> Finding:
     )
 
 
-def _entropy(curve: Curve) -> Finding:
-    means = running_mean(curve.values, WINDOW)
+def _entropy(curve: Curve, limits: Guards) -> Finding:
+    means = running_mean(curve.values, limits.window)
     fall = 1 - means.min() / max(means[0], 1e-9)
-    amber, red = LIMITS.entropy
+    amber, red = limits.entropy
     return Finding(
         "Variety (entropy)",
         level(fall, amber, red),
@@ -144,9 +176,9 @@ def _entropy(curve: Curve) -> Finding:
     )
 
 
-def _truncated(curve: Curve) -> Finding:
-    most, where = _highest(curve)
-    amber, red = LIMITS.truncated
+def _truncated(curve: Curve, limits: Guards) -> Finding:
+    most, where = _highest(curve, limits.window)
+    amber, red = limits.truncated
     return Finding(
         "Answers cut off",
         level(most, amber, red),
@@ -156,41 +188,42 @@ def _truncated(curve: Curve) -> Finding:
     )
 
 
-def _clip_fraction(curve: Curve) -> Finding:
-    most, where = _highest(curve)
+def _clip_fraction(curve: Curve, limits: Guards) -> Finding:
+    most, where = _highest(curve, limits.window)
     return Finding(
         "Clipped tokens",
-        level(most, LIMITS.clip_fraction),
+        level(most, limits.clip_fraction),
         f"At most {most:.1%} of the tokens were clipped (around update {where}; a look is due from "
-        f"{percent(LIMITS.clip_fraction)}).",
+        f"{percent(limits.clip_fraction)}).",
         REMEDY["clip_fraction"],
     )
 
 
-def _critic(curve: Curve) -> Finding:
+def _critic(curve: Curve, limits: Guards) -> Finding:
     late = float(curve.values[len(curve) // 2 :].mean())
-    useless = late < LIMITS.explained_variance
+    useless = late < limits.explained_variance
+    due = f" (a look is due below {percent(limits.explained_variance)})."
     return Finding(
         "Critic",
         "amber" if useless else "ok",
         f"In the second half of the run the critic explains {percent(max(late, 0.0))} of the variance of the returns"
-        + (", less than a constant would." if useless else " (a look is due below 0%)."),
+        + (", less than a constant would." if useless and late < 0 else due),
         REMEDY["explained_variance"],
     )
 
 
-def _sampler(curve: Curve) -> Finding:
-    most, where = _highest(curve)
+def _sampler(curve: Curve, limits: Guards) -> Finding:
+    most, where = _highest(curve, limits.window)
     return Finding(
         "Sampler against trainer",
-        level(most, LIMITS.sampler_kl),
+        level(most, limits.sampler_kl),
         f"Sampler and trainer differ by at most {most:.2g} nats per token (around update {where}; a look is due from "
-        f"{LIMITS.sampler_kl:g}).",
+        f"{limits.sampler_kl:g}).",
         REMEDY["sampler_kl"],
     )
 
 
-_CHECKS: Mapping[str, Callable[[Curve], Finding]] = {
+_CHECKS: Mapping[str, Callable[[Curve, Guards], Finding]] = {
     "kl": _kl,
     "length": _length,
     "policy/entropy": _entropy,
@@ -204,7 +237,7 @@ _CHECKS: Mapping[str, Callable[[Curve], Finding]] = {
 def _length_taste(attempts: Attempts) -> Iterator[Finding]:
     """Correlation of reward and length among the finished answers of one update, over all updates together."""
     kept = attempts.finished
-    if kept.sum() < 2 * WINDOW:
+    if kept.sum() < ENOUGH_ANSWERS:
         return
     reward, length = (_centred(column[kept], attempts.update[kept]) for column in (attempts.reward, attempts.length))
     spread = float(np.sqrt(np.square(reward).sum() * np.square(length).sum()))
@@ -348,11 +381,11 @@ def _cut_off(stage: str, facts: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
-def _highest(curve: Curve) -> tuple[float, int]:
-    """The largest mean over WINDOW updates, and the step in the middle of it."""
-    means: Float[np.ndarray, " M"] = running_mean(curve.values, WINDOW)
+def _highest(curve: Curve, window: int) -> tuple[float, int]:
+    """The largest mean over `window` updates, and the step in the middle of it."""
+    means: Float[np.ndarray, " M"] = running_mean(curve.values, window)
     place = int(np.argmax(means))
-    return float(means[place]), int(curve.steps[min(place + WINDOW // 2, len(curve) - 1)])
+    return float(means[place]), int(curve.steps[min(place + window // 2, len(curve) - 1)])
 
 
 def _centred(values: np.ndarray, group: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ def gauge(label: str, value: float, low: float | None, high: float | None, tone:
     """A share between `floor` and 1 on a gauge."""
 
     def place(share: float) -> float:
-        return round(100 * min(max((share - floor) / (1 - floor), 0), 1), 2)
+        return round(100 * min(max((share - floor) / (1 - floor), 0.0), 1.0), 2)
 
     text = f"{100 * value:.1f}%"
     if low is None or high is None:

@@ -223,7 +223,7 @@ def badges(lines: Sequence[Line], box: Box) -> tuple[Badge, ...]:
     places = [(one.end[0] + 12, one.end[1]) for one in ends]
     pushed = _pushed(places)
     lowest = box.y_end - _BADGE / 2
-    if pushed and pushed[-1][1] > lowest:  # no room below: from the bottom upwards
+    if any(y > lowest for _, y in pushed):  # no room below: from the bottom upwards
         upside_down = [(x, -min(y, lowest)) for x, y in reversed(pushed)]
         pushed = [(x, -y) for x, y in reversed(_pushed(upside_down))]
     return tuple(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -27,12 +28,24 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Resumed:
+    """A process went on with a stage that had been stopped: when, and after how many steps."""
+
+    at: datetime
+    step: int
+
+
+@dataclass(frozen=True)
 class Origin:
-    """What a stage was made from and what it made, fingerprints by name; `outputs` is empty while it is being made."""
+    """What a stage was made from and what it made, fingerprints by name; `outputs` is empty while it is being made.
+
+    `resumed` holds each time that it was gone on with, in order.
+    """
 
     inputs: Mapping[str, Source]
     outputs: Mapping[str, str]
     versions: Mapping[str, str]
+    resumed: tuple[Resumed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,17 @@ def stale(origins: Mapping[str, Origin]) -> Iterator[Stale]:
                 yield Stale(stage, one.source)
 
 
+def interruptions(origins: Mapping[str, Origin]) -> str:
+    """What was stopped on the way and gone on with, in a few words; empty where nothing was."""
+    found = []
+    for stage, origin in origins.items():
+        if origin.resumed:
+            last, times = origin.resumed[-1], len(origin.resumed)
+            often = f"{times} times, last " if times > 1 else ""
+            found.append(f"{STAGES[stage]} {often}after step {last.step:,} ({last.at:%Y-%m-%d %H:%M} {last.at:%Z})")
+    return "; ".join(found)
+
+
 def _read(path: Path, read: Callable[[Any], Read]) -> Read | None:
     try:
         return read(json.loads(path.read_text(encoding="utf-8")))
@@ -103,6 +127,7 @@ def _origin(content: Any) -> Origin:
         {str(name): Source(str(one["source"]), str(one["fingerprint"])) for name, one in inputs},
         {str(name): str(made) for name, made in content["outputs"].items()},
         {str(name): str(version) for name, version in content["versions"].items()},
+        tuple(Resumed(datetime.fromisoformat(one["at"]), int(one["step"])) for one in content.get("resumed", ())),
     )
 
 

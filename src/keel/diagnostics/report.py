@@ -16,11 +16,12 @@ from keel.data.write import write_text
 from keel.diagnostics.checks import before_step_one, checks
 from keel.diagnostics.comparisons import choose
 from keel.diagnostics.curves import curve_groups, over_optimisation
-from keel.diagnostics.findings import ENOUGH_PAIRS, spammers
+from keel.diagnostics.findings import ENOUGH_PAIRS, limits_of, spammers
 from keel.diagnostics.gauges import Gauge, gauge
 from keel.diagnostics.geometry import Chart
 from keel.diagnostics.making import making
 from keel.diagnostics.pictures import calibration_chart
+from keel.diagnostics.provenance import interruptions
 from keel.diagnostics.recorded import Recorded, read_run
 from keel.diagnostics.rendering import filled, points
 from keel.display import duration
@@ -95,7 +96,7 @@ def render(run: Recorded, name: str) -> str:
         outcome=outcome(summary),
         judge=judge_in_words(summary),
         before=before(summary),
-        kl_meaning=kl_in_words(summary.kl) if summary.kl is not None else "",
+        kl_meaning=kl_in_words(summary.kl, limits_of(run).kl) if summary.kl is not None else "",
         win=_win(summary),
         gold=_gold(summary),
         gold_max=summary.stages.get("evaluation", {}).get("gold_max"),
@@ -110,9 +111,10 @@ def render(run: Recorded, name: str) -> str:
         agreement=_agreement(summary),
         annotators=_annotators(summary),
         enough_pairs=ENOUGH_PAIRS,
-        curves=curve_groups(run),
+        curves=curve_groups(run, limits_of(run)),
         stages=list(_stages(summary)),
         making=making(run),
+        interruptions=interruptions(run.origins),
         command=shlex.join(["keel", "run", f"{name}/resolved.yaml", "--dir", f"{name}-again"]),
         recipe=run.recipe,
         numbers=_numbers(summary),

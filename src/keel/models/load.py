@@ -192,6 +192,12 @@ def _config(folder: Path) -> PreTrainedConfig:
                     f"{file} asks for {part}, which is code from elsewhere and is not run; remove that line, keel has "
                     "its own."
                 )
+    window = getattr(text, "sliding_window", None)
+    if not (window is None or (type(window) is int and 0 < window < 2**31)):
+        raise UserError(
+            f"{file}: sliding_window is {short(repr(window))}, which is no number of tokens; correct it, or save the "
+            "model anew."
+        )
     if getattr(config, "quantization_config", None) is not None:
         raise UserError(f"{folder} is a quantised model, which cannot be trained; use the model that it was made from.")
     return config
@@ -339,8 +345,8 @@ def _check_vocabulary(folder: Path, model: PreTrainedModel) -> None:
     token, last = max(_tokenizer(folder).get_vocab().items(), key=lambda item: item[1])
     if last >= rows:
         raise UserError(
-            f"{folder}: the tokenizer's token {token!r} has the id {last}, but the model has embeddings for {rows} "
-            "tokens only; use the tokenizer that it was trained with, or call "
+            f"{folder}: the tokenizer's token {short(repr(token))} has the id {last}, but the model has embeddings for "
+            f"{rows} tokens only; use the tokenizer that it was trained with, or call "
             "model.resize_token_embeddings(len(tokenizer)) and save it."
         )
 
@@ -367,4 +373,4 @@ def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return short((str(error).strip() or type(error).__name__).splitlines()[0].rstrip("."), 300)

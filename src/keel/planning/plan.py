@@ -99,7 +99,7 @@ class Plan:
             lines += [f"  {'process without models':46}{self.process:>10,.0f} MiB", ""]
         total = sum(stage.seconds for stage in self.stages)
         lines.append(f"In all {duration(total)}, at most {self.peak_mb(len(self.stages) - 1):,.0f} MiB.")
-        lines.append(f"Answers are counted {self.assumed}.")
+        lines.append(f"Answers count {self.assumed}.")
         return "\n".join(lines)
 
 

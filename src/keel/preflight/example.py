@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from keel.data.forest import Tree
@@ -65,18 +67,38 @@ class Example:
                 text.append(shown, style=_TRAINED if piece.trained else _READ)
             else:
                 text.append(f"{OPEN}{shown}{CLOSE}" if piece.trained else shown)
-        width = WIDTH - len(_INDENT)
-        for start in range(0, len(text), width):
-            yield Text(_INDENT).append_text(text[start : start + width])
+        for line in text.divide(_breaks(text.plain, WIDTH - len(_INDENT))):
+            yield Text(_INDENT).append_text(line)
 
 
 def visible(text: str) -> str:
-    """Text that cannot steer a terminal, on one line: a line break is shown as ⏎, what does not print as �."""
+    """Text that cannot steer a terminal, on one line: a line break is shown as ⏎, what does not print as �.
+
+    Spaces of every kind are shown as a plain one.
+    """
     marked = text.replace("\r\n", "\n").replace("\n", "⏎").replace("\t", " ")
-    return "".join(char if char.isprintable() else "�" for char in marked)
+    shown = (" " if unicodedata.category(char) == "Zs" else char for char in marked)
+    return "".join(char if char.isprintable() else "�" for char in shown)
 
 
 def shortened(text: str) -> str:
     """At most `LONGEST` characters, the middle left out."""
     half = LONGEST // 2
     return text if len(text) <= LONGEST else f"{text[:half]} … {text[-half:]}"
+
+
+def _breaks(text: str, width: int) -> list[int]:
+    """Where lines of at most `width` columns begin, but for the first: after a space, or within a word that is longer.
+
+    Letters of some scripts take two columns.
+    """
+    breaks: list[int] = []
+    used, gap = 0, 0
+    for place, letter in enumerate(text):
+        size = cell_len(letter)
+        if used + size > width:
+            breaks.append(gap or place)
+            used, gap = cell_len(text[breaks[-1] : place]), 0
+        used += size
+        gap = place + 1 if letter == " " else gap
+    return breaks

@@ -47,7 +47,8 @@ def memory(need: int, room: int | None, passes: bool) -> Finding:
 def room(device: torch.device, proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
     """Bytes on this device that are free or held by this process; None where the system does not say.
 
-    Where the control group of a container allows less than the machine has, that counts.
+    Where the control group of a container allows less than the machine has, that counts; file cache that it would give
+    up (inactive_file) is free.
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0]) + int(torch.cuda.memory_reserved(device))
@@ -59,9 +60,10 @@ def room(device: torch.device, proc: Path = Path("/proc"), cgroup: Path = Path("
     lines = (line.split() for line in meminfo.read_text(encoding="ascii").splitlines())
     free = {words[0]: int(words[1]) * 1024 for words in lines}["MemAvailable:"]
     own = int((proc / "self" / "statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    most, held = (cgroup / name for name in ("memory.max", "memory.current"))
+    most, held, kinds = (cgroup / name for name in ("memory.max", "memory.current", "memory.stat"))
     if most.is_file() and (limit := most.read_text(encoding="ascii").strip()) != "max":
-        free = min(free, int(limit) - int(held.read_text(encoding="ascii")))
+        cache = dict(line.split() for line in kinds.read_text(encoding="ascii").splitlines())["inactive_file"]
+        free = min(free, int(limit) - int(held.read_text(encoding="ascii")) + int(cache))
     return max(free, 0) + own
 
 

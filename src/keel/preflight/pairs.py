@@ -81,10 +81,11 @@ def _longer(given: Sequence[Preference]) -> Finding:
 def _balance(given: Sequence[Preference]) -> Finding:
     ties = sum(one.probability == 0.5 for one in given) / len(given)
     swapped = sum(one.probability < 0.5 for one in given) / len(given)
-    if swapped:
+    verdict = level(swapped, ALIKE_AMBER, SWAPPED_RED)
+    if verdict != "ok":
         return Finding(
             "Label balance",
-            level(swapped, ALIKE_AMBER, SWAPPED_RED),
+            verdict,
             f"In {swapped:.0%} of {len(given):,} pairs the chosen answer has a probability below ½ (a look is due from "
             f"{ALIKE_AMBER:.0%}, alarm from {SWAPPED_RED:.0%}).",
             "probability is that of the chosen answer being preferred: swap the two columns, or write 1 − probability.",

@@ -31,7 +31,9 @@ def checks(space: Workspace, start: Start) -> Iterator[Finding | Example]:
         yield Finding("Model", "ok", "Checked on the base: SFT comes first.", "")
     roles = cast(space, start.path)
     rollouts = sampled(space, roles, start.chat, asked.prompts, settings.sampling)
-    yield from wording(space, start, [one.messages for one in asked.prompts], [one.prompt_tokens for one in rollouts])
+    yield from wording(
+        space, start, [(one.messages,) for one in asked.prompts], [one.prompt_tokens for one in rollouts]
+    )
     scored = [Scored(one, 0.0, {}) for one in rollouts]
     temperature, budget = settings.sampling.temperature, settings.micro_tokens
     read = annotate(scored, roles.policy, roles.reference, temperature, budget)

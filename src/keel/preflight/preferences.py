@@ -41,6 +41,6 @@ def checks(space: Workspace, start: Start) -> Iterator[Finding]:
     sampling = settings.sampling.model_copy(update={"max_tokens": most})
     quiet = replace(space, display=SilentDisplay())
     found = answers(quiet, start.path, spread_out(prompts, PROMPTS), sampling, settings.samples_per_prompt)
-    yield from wording(space, start, [one.messages for one in prompts], [one.prompt_tokens for one in found])
+    yield from wording(space, start, [(one.messages,) for one in prompts], [one.prompt_tokens for one in found])
     yield same_answers([one.text for one in found], [one.prompt.id for one in found])
     yield cut_answers(found, most, settings.sampling.max_tokens, "preferences", start.stand_in)

@@ -26,7 +26,7 @@ def judged(space: Workspace) -> Sequence[Preference | Ranking] | None:
     recipe = space.recipe
     if recipe.reward.data is None and recipe.preferences.labels.data is not None:
         labels = space.sources.labels(recipe.preferences.labels)
-        aggregate = aggregated(collect(labels.judgements), recipe.preferences)
+        aggregate = aggregated(labels.items, collect(labels.judgements), recipe.preferences)
         found: Sequence[Preference | Ranking] = to_preferences(labels.items, aggregate, recipe.preferences.ties, 0.0)
     elif preferences_are_there(space):
         found = preferences_of(space)
@@ -55,8 +55,8 @@ def checks(space: Workspace, start: Start) -> Iterator[Finding]:
     trees = [tree for _, tree in found]
     yield refusals(refused, len(some))
     yield from endings(trees, {chat.eos}, chat.tokenizer.pad_token_id, start.name)
-    yield cut_rows(chat.truncation, sum(len(tree.branches) for tree in trees), space.recipe.model.max_length)
-    said = [one.prompt + answer for one, *both in _sorted(rows) for answer in both]
+    yield cut_rows(chat.truncation, sum(len(_answers(row)) for row in some), space.recipe.model.max_length)
+    said = [(row.prompt, *_answers(row)) for row in rows]
     yield from wording(space, start, said, [tree.trunk for tree in trees])
 
 
@@ -64,10 +64,18 @@ def _sorted(rows: Sequence[Preference | Ranking]) -> list[tuple[Preference, Conv
     return [(one, *sorted_by_label(one)) for one in compared(rows)]
 
 
+def _answers(row: Preference | Ranking) -> tuple[Conversation, ...]:
+    return row.completions if isinstance(row, Ranking) else (row.chosen, row.rejected)
+
+
 def _identical(space: Workspace) -> int:
-    """Rows that were left out in reading because their two answers are the same."""
+    """Rows that were left out in reading because their two answers are the same.
+
+    Of a file that reward.limit cuts short, so many as fall on the rows that are kept.
+    """
     settings = space.recipe.reward
     if settings.data is None:
         return 0
     rows = space.sources.comparisons(settings.data, settings.columns)
-    return sum(one.reason == "identical answers" for one in rows.dropped)
+    same = sum(one.reason == "identical answers" for one in rows.dropped)
+    return round(same * len(rows.items[: settings.limit]) / len(rows)) if len(rows) else same

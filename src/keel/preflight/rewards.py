@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from keel.config import RewardTerm
 from keel.data.chat import Chat
 from keel.diagnostics.findings import Finding
 from keel.errors import UserError
-from keel.models.load import load_tokenizer
 from keel.preflight.sample import Start
 from keel.preflight.spread import failed, spread, to_come
-from keel.rollout.score import LearnedReward, Scorer, as_sampled, load_reward_function, retold
+from keel.rollout.score import LearnedReward, Scorer, load_reward_function
 from keel.stages.cast import frozen_reward
+from keel.stages.judges import folder_of, reading
 from keel.stages.workspace import Workspace
 from keel.types import Rollout
 
@@ -39,10 +38,6 @@ def reward_spread(space: Workspace, start: Start, rollouts: Sequence[Rollout]) -
 def _scorer(space: Workspace, chat: Chat, term: RewardTerm) -> Scorer:
     if term.kind == "function":
         return load_reward_function(str(term.path))
-    folder = space.model("reward") if term.path is None else Path(term.path)
-    tokenizer = load_tokenizer(folder)
-    own = chat.tokenizer
-    same = own.get_vocab() == tokenizer.get_vocab() and tokenizer.chat_template in (None, own.chat_template)
-    template = None if tokenizer.chat_template or space.recipe.model.template == "auto" else space.recipe.model.template
-    reader = as_sampled if same else retold(Chat(tokenizer, None, template))
+    folder = folder_of(space, term)
+    reader, _ = reading(space, chat, folder)
     return LearnedReward(frozen_reward(space, folder), reader, budget=space.recipe.ppo.micro_tokens)

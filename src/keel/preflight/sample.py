@@ -128,11 +128,12 @@ def sampled(space: Workspace, roles: Roles, chat: Chat, prompts: Sequence[Prompt
 
 
 def texts(conversations: Iterable[Conversation]) -> tuple[list[str], list[str]]:
-    """What is asked and what is answered, one text for each conversation (none where nobody answers)."""
+    """What is asked and what is answered, one text for each conversation in which somebody does."""
     asked: list[str] = []
     said: list[str] = []
     for one in conversations:
-        asked.append("\n".join(turn.content for turn in one if turn.role != "assistant"))
+        questions = [turn.content for turn in one if turn.role != "assistant"]
         answers = [turn.content for turn in one if turn.role == "assistant"]
+        asked += ["\n".join(questions)] if questions else []
         said += ["\n".join(answers)] if answers else []
     return asked, said

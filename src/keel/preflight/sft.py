@@ -27,9 +27,9 @@ def checks(space: Workspace, start: Start) -> Iterator[Finding | Example]:
     yield refusals(refused, len(some))
     yield from endings(trees, {chat.eos}, chat.tokenizer.pad_token_id, start.name)
     yield from masks(trees)
-    yield cut_rows(chat.truncation, len(trees), space.recipe.model.max_length)
+    yield cut_rows(chat.truncation, len(some), space.recipe.model.max_length)
     yield repeats([fingerprint(row.messages) for row in rows], "demonstrations", "sft.data")
-    yield from wording(space, start, [row.messages for row in rows], [tree.trunk for tree in trees])
+    yield from wording(space, start, [(row.messages,) for row in rows], [tree.trunk for tree in trees])
     yield additions([first_said(start, row.messages, tree) for row, tree in found], start.special_texts)
     yield from double_ends(trees, start.special, start.name)
     if trees:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from keel.diagnostics.findings import Finding, Level
 from keel.preflight.example import Example, visible
 from keel.stages.workspace import StageName
-from keel.summary import STAGES, WIDTH
+from keel.summary import STAGES, WIDTH, fold
 
 SEVERITY: tuple[Level, ...] = ("red", "amber", "ok")
 _STYLES = {"red": "bold red", "amber": "yellow", "ok": "green"}
@@ -107,12 +107,9 @@ def _told(one: Finding) -> Iterator[Text]:
     message, name = visible(one.message), f"{one.check:{_NAME}}"
     if one.verdict == "ok":
         room = WIDTH - len(_INDENT) - _NAME
-        yield head.append(name).append(message if len(message) <= room else f"{message[: room - 1]}…", style="dim")
+        short = message if cell_len(message) <= room else f"{set_cell_size(message, room - 1)}…"
+        yield head.append(name).append(short, style="dim")
         return
     yield head.append(one.check, style="bold")
-    yield from (Text(line) for line in _wrapped(message, _INDENT))
-    yield from (Text(line, style="italic") for line in _wrapped(f"→ {visible(one.remedy)}", _INDENT))
-
-
-def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
+    for text, style in ((message, ""), (f"→ {visible(one.remedy)}", "italic")):
+        yield from (Text(_INDENT).append(line, style) for line in fold(text, WIDTH - len(_INDENT)))

@@ -15,12 +15,13 @@ AMBER, RED = 0.01, 0.2
 _DUE = f"(a look is due from {AMBER:.0%}, alarm from {RED:.0%})"
 _ROLES = r"(?:system|user|human|assistant|model|bot|ai|response|instruction)"
 _MARKERS = re.compile(
-    r"<\|[A-Za-z_]+\|>|</?s>|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_turn>"
+    r"<[|｜][A-Za-z0-9_▁]+[|｜]>|</?s>|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_turn>"
     r"|^[ \t]*### ?(?:System|User|Human|Assistant|Instruction|Response|Input):"
     r"|^[ \t]*(?:Human|Assistant|USER|ASSISTANT|SYSTEM):",
     re.MULTILINE,
 )
-"""What chat templates of the field write between turns: ChatML, Llama, Mistral, Gemma, Zephyr, Vicuna, Alpaca, HH."""
+"""What templates of the field write between turns: ChatML, Llama, Mistral, Gemma, Zephyr, DeepSeek, Vicuna, Alpaca, HH.
+"""
 _HEADER = re.compile(rf"^\W*{_ROLES}\b\W*$|^\W*{_ROLES}\s*[:>|\n]", re.IGNORECASE)
 _BEGINNING = 24  # characters of an answer by which it is found again
 

@@ -13,15 +13,15 @@ _DUE = f"(a look is due from {AMBER:.0%}, alarm from {RED:.0%})"
 
 
 def cut_rows(truncation: Truncation, answers: int, limit: int) -> Finding:
-    """Of `answers` answers that became tokens, how many were cut at `limit` tokens; and rows without any room."""
-    lost, texts = truncation.truncated + truncation.prompts, answers + truncation.prompts
+    """Of the `answers` answers in the rows that became tokens, how many were cut at `limit` tokens or had no room."""
+    lost = truncation.truncated + answers * truncation.prompts / max(truncation.rows, 1)
     return Finding(
         "Length limit",
-        level(lost / max(texts, 1), AMBER, RED),
-        f"{truncation.truncated} of {texts} answers are cut off at model.max_length {limit}, and {truncation.prompts} "
-        f"prompts leave no room for one {_DUE}."
+        level(lost / max(answers, 1), AMBER, RED),
+        f"{truncation.truncated} of {answers} answers are cut off at model.max_length {limit}, and "
+        f"{truncation.prompts} of {truncation.rows} prompts leave no room for one {_DUE}."
         if lost
-        else f"All {texts} answers fit into {limit:,} tokens.",
+        else f"All {answers} answers fit into {limit:,} tokens.",
         "Raise model.max_length as far as the model's context allows, or shorten or leave out long rows: what is cut "
         "off is not learnt, EOS least of all.",
     )

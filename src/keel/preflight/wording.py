@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import dropwhile, takewhile
+from itertools import chain, dropwhile, takewhile
 
 from keel.data.forest import Tree
 from keel.diagnostics.findings import Finding
@@ -14,11 +14,14 @@ from keel.types import Conversation
 
 
 def wording(
-    space: Workspace, start: Start, conversations: Sequence[Conversation], trunks: Sequence[Sequence[int]]
+    space: Workspace, start: Start, rows: Sequence[Sequence[Conversation]], trunks: Sequence[Sequence[int]]
 ) -> Iterator[Finding]:
-    """Which template is used, what stands in the messages, and how prompts (`trunks`, in tokens) begin."""
+    """Which template is used, what stands in the messages of `rows`, and how prompts (`trunks`, in tokens) begin.
+
+    A row is its conversations, so that of a row either all are searched or none.
+    """
     yield own_template(start.ignored_template)
-    asked, said = texts(spread_out(conversations, TEXTS))
+    asked, said = texts(chain.from_iterable(spread_out(rows, TEXTS)))
     yield markers(asked, said, start.special_texts, space.recipe.model.template == "plain")
     yield beginnings(trunks, start.bos, start.adds_bos)
 

@@ -1,9 +1,9 @@
 """What each stage of a run was made from, so that what is finished and unchanged is not made again.
 
 Every stage leaves DIR/<stage>/lineage.json: the settings and inputs that its result follows from, the versions that
-made it, and, once it is done, what it made. Where nothing of it has changed, the stage is kept; where something has,
-that is the reason why it is made anew. Settings that change speed or memory only do not count, nor do device and
-versions.
+made it, once it is done what it made, and when it was gone on with after a stop. Where nothing that it follows from has
+changed, the stage is kept; where something has, that is the reason why it is made anew. Settings that change speed or
+memory only do not count, nor do device and versions.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from keel.config import Recipe
 from keel.data.write import write_json
-from keel.stages.workspace import StageName
 
+StageName = Literal["sft", "preferences", "reward", "ppo", "evaluation"]
 VERSIONS = ("keel", "torch", "transformers", "peft", "tokenizers", "numpy")
 _FILE = "lineage.json"
 _ALL = ("task", "seed", "dtype", "model")
@@ -31,9 +32,9 @@ _SECTIONS: Mapping[StageName, tuple[str, ...]] = {
     "ppo": (*_ALL, "ppo"),
     "evaluation": (*_ALL, "evaluation"),
 }
-_NEUTRAL = {"micro_tokens", "log_every", "recompute"}
+_NEUTRAL = {"micro_tokens", "log_every", "recompute", "host", "port"}
 """Fields that change speed, memory or what is written down, never the result."""
-_BY_CONTENT = {"data", "prompts", "columns", "path", "template"}
+_BY_CONTENT = {"data", "prompts", "columns", "path", "template", "policy", "earlier", "guidelines"}
 """Fields that name an input, which counts by what it holds."""
 
 
@@ -74,12 +75,22 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Resumption:
+    """A process went on with a stage: when (UTC, as in ISO 8601), and after how many steps."""
+
+    at: str
+    step: int
+
+
+@dataclass(frozen=True)
 class Lineage:
-    """A stage: what it is made from, what it made (fingerprints by name; none until it is done), and the versions."""
+    """A stage: what it is made from, what it made (fingerprints by name; none until it is done), the versions, and
+    each time that it was gone on with."""
 
     made: Made
     outputs: Mapping[str, str]
     versions: Mapping[str, str]
+    resumed: tuple[Resumption, ...] = ()
 
     def write(self, folder: Path) -> None:
         """Leave it in the stage's folder."""
@@ -92,9 +103,24 @@ class Lineage:
             found = json.loads((folder / _FILE).read_text(encoding="utf-8"))
             made = found["made"]
             inputs = {name: Input(one["source"], one["fingerprint"]) for name, one in made["inputs"].items()}
-            return cls(Made(made["stage"], made["settings"], inputs), found["outputs"], found["versions"])
+            resumed = tuple(Resumption(one["at"], int(one["step"])) for one in found.get("resumed", ()))
+            return cls(Made(made["stage"], made["settings"], inputs), found["outputs"], found["versions"], resumed)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
+
+
+def go_on(folder: Path, step: int) -> None:
+    """Write down that this process goes on with the stage in the folder, where it says what it is made from."""
+    lineage = Lineage.read(folder)
+    if lineage is not None:
+        now = Resumption(datetime.now(UTC).isoformat(timespec="seconds"), step)
+        replace(lineage, resumed=(*lineage.resumed, now)).write(folder)
+
+
+def resumptions(folder: Path) -> tuple[Resumption, ...]:
+    """Each time that the stage in the folder was gone on with, in order."""
+    lineage = Lineage.read(folder)
+    return () if lineage is None else lineage.resumed
 
 
 def settings_of(recipe: Recipe, stage: StageName) -> dict[str, Any]:

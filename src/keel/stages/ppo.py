@@ -8,8 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 from keel.config import RewardTerm
 from keel.data.chat import Chat, fitting
 from keel.data.formats import Rows
@@ -25,18 +23,16 @@ from keel.rollout.score import (
     LearnedReward,
     MissingEos,
     Normalisation,
-    Reader,
     Scorer,
     WeightedSum,
-    as_sampled,
     function_file,
     load_reward_function,
-    retold,
 )
 from keel.stages.answers import Asked, answerable
 from keel.stages.cast import RoleGenerator, frozen_reward, online_roles
 from keel.stages.fingerprints import of_file, of_rows
 from keel.stages.inputs import model_read
+from keel.stages.judges import folder_of, reading, same_tokens
 from keel.stages.lineage import Input
 from keel.stages.samples import is_shown, shown
 from keel.stages.seen import fingerprint, remember
@@ -67,7 +63,7 @@ def check_practising(space: Workspace) -> None:
         if term.kind == "function":
             load_reward_function(str(term.path))
         elif term.path is not None or "reward" not in space.stages:
-            inspect_reward_model(_folder(space, term))
+            inspect_reward_model(folder_of(space, term))
     models = [term for term in recipe.ppo.reward if term.kind == "model"]
     to_come = "reward" in space.stages and any(term.path is None for term in models)
     if not to_come:
@@ -84,7 +80,7 @@ def practising_reads(space: Workspace) -> dict[str, Input]:
     for place, term in enumerate(settings.reward):
         name = f"reward {_name(place, term)}"
         if term.kind == "model":
-            found |= model_read(space, _folder(space, term), name)
+            found |= model_read(space, folder_of(space, term), name)
         else:
             source = function_file(str(term.path))
             found[name] = Input(str(term.path), of_file(source) if source is not None else str(term.path))
@@ -160,32 +156,17 @@ def _prompts(space: Workspace) -> Rows[Prompt]:
     return Rows.made(space.task.prompts(settings.limit or OWN, space.recipe.seed, "ppo"), "ppo")
 
 
-def _folder(space: Workspace, term: RewardTerm) -> Path:
-    if term.path is not None:
-        return Path(term.path)
-    folder = space.model("reward")
-    if not folder.is_dir():
-        raise UserError(f"ppo.reward: there is no reward model in {folder}; train one first, or name one by its path")
-    return folder
-
-
 def _own_reward(space: Workspace, chat: Chat) -> Path | None:
     """The first reward model that reads the policy's own tokens; the critic may start from it."""
     for term in space.recipe.ppo.reward:
-        if term.kind == "model" and _same_tokens(chat, load_tokenizer(_folder(space, term))):
-            return _folder(space, term)
+        if term.kind == "model" and same_tokens(chat, load_tokenizer(folder_of(space, term))):
+            return folder_of(space, term)
     if space.recipe.ppo.critic.init == "reward":
         raise UserError(
             "ppo.critic.init: no reward model reads the policy's own tokens, so the critic cannot start from one; "
             "set --ppo.critic.init zero"
         )
     return None
-
-
-def _same_tokens(chat: Chat, other: PreTrainedTokenizerBase) -> bool:
-    """Whether a reward model's tokenizer says the same of every text; without a template it takes the policy's."""
-    own = chat.tokenizer
-    return bool(own.get_vocab() == other.get_vocab() and other.chat_template in (None, own.chat_template))
 
 
 def _scorer(
@@ -199,7 +180,7 @@ def _scorer(
         if term.kind == "function":
             scorer = load_reward_function(str(term.path))
         else:
-            role = roles.reward if _folder(space, term) == own else None
+            role = roles.reward if folder_of(space, term) == own else None
             scorer = _learned(space, term, chat, role, prompts, generator)
         terms.append((term.weight, _name(place, term), scorer))
     if space.task is not None:
@@ -229,11 +210,9 @@ def _learned(
     generator: Generator,
 ) -> LearnedReward:
     """A reward model with its normalisation, which is measured now and then stays."""
-    folder, budget = _folder(space, term), space.recipe.ppo.micro_tokens
+    folder, budget = folder_of(space, term), space.recipe.ppo.micro_tokens
     role = frozen_reward(space, folder) if loaded is None else loaded
-    same = _same_tokens(chat, load_tokenizer(folder))
-    other = chat if same else _own_words(space, folder)
-    reader: Reader = as_sampled if same else retold(other)
+    reader, other = reading(space, chat, folder)
     raw = LearnedReward(role, reader, budget=budget)
     match space.recipe.ppo.reward_normalisation:
         case "none":
@@ -249,13 +228,6 @@ def _learned(
             return LearnedReward(
                 role, reader, Normalisation.standard([one.reward for one in raw.score(answers)]), budget
             )
-
-
-def _own_words(space: Workspace, folder: Path) -> Chat:
-    """How a reward model with another tokenizer reads: by its own template, or the recipe's where it has none."""
-    tokenizer = load_tokenizer(folder)
-    template = None if tokenizer.chat_template else space.recipe.model.template
-    return Chat(tokenizer, None, None if template == "auto" else template)
 
 
 def _demonstrated(space: Workspace, role: ScalarRole, chat: Chat) -> float:

@@ -23,26 +23,23 @@ REPLACED = "replaced"
 class Decision:
     """Keep a finished stage, go on with one that was stopped, make it anew, or make it for the first time.
 
-    `reasons` say why it is made anew, each in a few words; `step` is how many steps are done where it goes on.
+    `reasons` say why it is made anew, each in a few words.
     """
 
     stage: StageName
     action: Literal["keep", "go on", "make anew", "make"]
     reasons: Sequence[str] = ()
-    step: int = 0
 
     def sentence(self) -> str:
-        """For the user; empty where the stage is made for the first time."""
-        name = STAGES[self.stage]
-        match self.action:
-            case "keep":
-                return f"{name}: finished before and unchanged, so it is kept"
-            case "go on":
-                return f"{name}: goes on after step {self.step}"
-            case "make anew":
-                return f"{name}: made anew, because {'; '.join(self.reasons)}"
-            case "make":
-                return ""
+        """For the user, of a stage that is kept or made anew."""
+        if self.action == "keep":
+            return f"{STAGES[self.stage]}: finished before and unchanged, so it is kept"
+        return f"{STAGES[self.stage]}: made anew, because {'; '.join(self.reasons)}"
+
+
+def holds_work(folder: Path) -> bool:
+    """Whether a stage has left something there that took its time: a result, or checkpoints."""
+    return (folder / REPORT).is_file() or bool(steps_in(folder / CHECKPOINTS))
 
 
 def decide(folder: Path, made: Made, outputs: Mapping[str, str]) -> Decision:
@@ -58,19 +55,19 @@ def decide(folder: Path, made: Made, outputs: Mapping[str, str]) -> Decision:
         ]
         if reported and lineage.outputs and not reasons:
             return Decision(made.stage, "keep")
-    elif reported:
+    elif holds_work(folder):
         reasons = ["it does not say what it was made from"]
-    step = newest_of(folder / CHECKPOINTS, made.key)
-    if step is not None:
-        return Decision(made.stage, "go on", step=step)
-    worth = reported or bool(steps_in(folder / CHECKPOINTS))
-    return Decision(made.stage, "make anew", reasons) if reasons and worth else Decision(made.stage, "make")
+    if newest_of(folder / CHECKPOINTS, made.key) is not None:
+        return Decision(made.stage, "go on")
+    if reasons and holds_work(folder):
+        return Decision(made.stage, "make anew", reasons)
+    return Decision(made.stage, "make")
 
 
-def put_aside(directory: Path, stage: StageName) -> Path:
+def put_aside(directory: Path, stage: StageName, beside: Sequence[Path] = ()) -> Path:
     """Move what a stage left into DIR/replaced, so that nothing that was learnt is lost; returns where it is.
 
-    UserError where it cannot be moved.
+    `beside` are files of the stage's that lie elsewhere. UserError where something cannot be moved.
     """
     place = directory / REPLACED
     number = 1
@@ -79,6 +76,9 @@ def put_aside(directory: Path, stage: StageName) -> Path:
     target = place / f"{stage}-{number}"
     try:
         place.mkdir(exist_ok=True)
+        for file in beside:  # into its folder first: a process that is killed here leaves one thing to move
+            if file.exists():
+                file.rename(directory / stage / file.name)
         (directory / stage).rename(target)
     except OSError as error:
         raise UserError(f"{directory / stage} cannot be moved to {target} ({error.strerror}); move it away") from None

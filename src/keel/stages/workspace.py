@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -23,6 +24,8 @@ from keel.display import Display
 from keel.errors import UserError
 from keel.models.load import load_tokenizer
 from keel.models.passes import Passes
+from keel.stages.lineage import StageName as StageName
+from keel.stages.lineage import go_on
 from keel.stages.sources import Sources
 from keel.tasks.task import Task
 from keel.tasks.town_desk.task import TownDesk
@@ -31,7 +34,6 @@ from keel.training.randomness import seed_process
 from keel.training.records import Record
 from keel.training.state import Part
 
-StageName = Literal["sft", "preferences", "reward", "ppo", "evaluation"]
 Facts = dict[str, Any]
 """What a stage reports of itself: names and JSON values."""
 
@@ -84,7 +86,10 @@ class Workspace:
 
     @contextmanager
     def stage(self, name: StageName, total: int | None) -> Iterator[Facts]:
-        """Shows a stage as it goes, and files its report with `seconds` and `peak_mb` once it is done."""
+        """Shows a stage as it goes, and files its report with `seconds` and `peak_mb` once it is done.
+
+        A number that is not finite becomes null, as JSON has no word for it.
+        """
         start = time.monotonic()
         facts: Facts = {}
         seed_process(self.recipe.seed, name)
@@ -92,6 +97,7 @@ class Workspace:
             yield facts
         facts["seconds"] = round(self.earlier.get(name, 0.0) + time.monotonic() - start, 2)
         facts["peak_mb"] = round(peak_mb())
+        facts |= {name: None for name, fact in facts.items() if isinstance(fact, float) and not math.isfinite(fact)}
         write_json(self.directory / name / "report.json", facts)
         self.reports[name] = facts
 
@@ -106,9 +112,14 @@ class Workspace:
     def checkpoints(self, name: StageName, parts: Mapping[str, Part] | None = None) -> Iterator[Checkpoints]:
         """Where a stage's loop keeps its progress; `parts` are kept beside the loop's own."""
         pace = Pace(60 * self.recipe.checkpoints.minutes, self.recipe.checkpoints.keep)
-        folder = self.directory / name / "checkpoints"
+        folder = self.directory / name
         key = self.keys.get(name, "")
-        with Checkpoints(folder, key, pace, parts or {}, self.display.note, self.display.resumed) as kept:
+
+        def resumed(step: int) -> None:
+            go_on(folder, step)
+            self.display.resumed(step)
+
+        with Checkpoints(folder / "checkpoints", key, pace, parts or {}, self.display.note, resumed) as kept:
             yield kept
         self.earlier[name] = kept.seconds
 
@@ -135,7 +146,7 @@ def open_workspace(
     task = TownDesk() if recipe.task else None
     dtype, sources = dtype_of(recipe.dtype, device), Sources(display.note)
     if recipe.dtype == "auto" and dtype != torch.float32:
-        display.note("matrix products in bfloat16, which this processor has; --dtype float32 for full precision")
+        display.note("products in bfloat16, which this processor has; --dtype float32 for full precision")
     return Workspace(recipe, directory, display, device, dtype, task, supervised, frozenset(stages), sources)
 
 

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from keel.data.write import reason
+from keel.data.write import put, reason, sync
 from keel.errors import Stopped, UserError
 from keel.training.randomness import Randomness
 from keel.training.state import Part, State
@@ -107,6 +107,7 @@ class Checkpoints:
     def resume(self, parts: Mapping[str, Part]) -> int:
         """From the newest checkpoint that is whole; what is wrong with newer ones is said."""
         self._parts |= parts
+        before = {name: part.state() for name, part in self._parts.items()}
         shutil.rmtree(self.directory / _DRAFT, ignore_errors=True)  # of a process that was killed in the middle of one
         for folder in reversed(steps_in(self.directory)):
             try:
@@ -121,6 +122,8 @@ class Checkpoints:
             self._note(f"going on after step {self._step}")
             self._resumed(self._step)
             return self._step
+        for name, part in self._parts.items():  # one that could not be used may have been taken in part
+            part.restore(before[name])
         return 0
 
     def after(self, step: int) -> None:
@@ -137,8 +140,8 @@ class Checkpoints:
         UserError, with those before it kept, where the disk refuses.
         """
         draft, folder = self.directory / _DRAFT, self.directory / f"{self._step:08d}"
-        states = {name: part.state() for name, part in self._parts.items()}
         try:
+            states = {name: part.state() for name, part in self._parts.items()}
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir(parents=True)
             body = {
@@ -148,22 +151,28 @@ class Checkpoints:
                 "files": _write_tensors(draft, states),
                 "numbers": {name: dict(state.numbers) for name, state in states.items()},
             }
-            _write(draft / _STATE, json.dumps({"sha256": _sum(body), "body": body}).encode())
-            _sync(draft)
+            put(draft / _STATE, json.dumps({"sha256": _sum(body), "body": body}).encode())
+            sync(draft)
             shutil.rmtree(folder, ignore_errors=True)  # one of this step that was damaged
             draft.replace(folder)
-            _sync(self.directory)
+            sync(self.directory)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(draft, ignore_errors=True)
-            kept = steps_in(self.directory)
+            kept = self._reached()
             before = f"that of step {int(kept[-1].name)} is kept" if kept else "there is none before it"
             raise UserError(
                 f"the checkpoint {folder} cannot be written ({reason(error)}); {before}: free space, then give the "
                 "same command again"
             ) from None
-        for old in steps_in(self.directory)[: -self._pace.keep]:
-            shutil.rmtree(old, ignore_errors=True)
+        newest = self._reached()[-self._pace.keep :]
+        for old in steps_in(self.directory):
+            if old not in newest:
+                shutil.rmtree(old, ignore_errors=True)
         self._written = time.monotonic()
+
+    def _reached(self) -> list[Path]:
+        """The checkpoints up to the step that is done; later ones are damaged, or the stage had gone on from them."""
+        return [folder for folder in steps_in(self.directory) if int(folder.name) <= self._step]
 
     def _stop(self) -> None:
         self.write()
@@ -175,8 +184,9 @@ class Checkpoints:
         for name in self._parts:
             own = {key.removeprefix(f"{name}/"): one for key, one in tensors.items() if key.startswith(f"{name}/")}
             states[name] = State(body["numbers"][name], own)
-        for name, part in self._parts.items():
-            part.restore(states[name])
+        # Files first: they may have been cut short since, and weights are not taken back.
+        for name in sorted(states, key=lambda name: bool(states[name].tensors)):
+            self._parts[name].restore(states[name])
         self.seconds = float(body["seconds"])
 
 
@@ -247,23 +257,6 @@ def _shards(states: Mapping[str, State]) -> Iterator[dict[str, Tensor]]:
             size += tensor.nbytes
     if shard:
         yield shard
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Names in a folder outlive a power cut from here on, on systems where a folder can be opened."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _sum(body: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from keel.config import Optimizer
-from keel.training.state import State, copied
+from keel.training.state import State, fitting
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,21 @@ class Learner:
         return State({"taken": self.taken}, tensors)
 
     def restore(self, state: State) -> None:
-        """ValueError where the state is not of these parameters."""
+        """ValueError, with nothing changed, where the state is not of these parameters."""
         moments: dict[int, dict[str, Tensor]] = {place: {} for place in range(len(self.parameters))}
         for key, tensor in state.tensors.items():
             number, _, name = key.partition("/")
             if int(number) not in moments:
                 raise ValueError(f"there are {len(self.parameters)} parameters, and none is number {number}")
             moments[int(number)][name] = tensor
-        for place, parameter in enumerate(self.parameters):
-            copied(parameter, moments[place].pop("weight", None), f"weight {place}")
-        for place, parameter in enumerate(self.parameters):
+        weights = [
+            fitting(moments[place].pop("weight", None), parameter, f"weight {place}")
+            for place, parameter in enumerate(self.parameters)
+        ]
+        for place, (parameter, weight) in enumerate(zip(self.parameters, weights, strict=True)):
+            with torch.no_grad():
+                parameter.copy_(weight)
+            self.optimizer.state.pop(parameter, None)
             if moments[place]:
                 held = {name: tensor.to(parameter.device) for name, tensor in moments[place].items()}
                 self.optimizer.state[parameter] = held

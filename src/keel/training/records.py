@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -56,8 +57,12 @@ class Lines:
 
     def restore(self, state: State) -> None:
         """Cut off what was written later. ValueError where the file is shorter than it was."""
+        self.__exit__()
+        self._file = None
         size = int(state.numbers["bytes"])
         if size == 0:
+            with suppress(OSError):  # where it stays, the first line takes its place, or says why not
+                self.path.unlink()
             return
         found = self.path.stat().st_size
         if found < size:

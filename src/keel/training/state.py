@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor
 
 
@@ -29,10 +28,9 @@ class Part(Protocol):
         """Be as when `state` was taken. ValueError where the state is not of such a part."""
 
 
-def copied(into: Tensor, tensor: Tensor | None, name: str) -> None:
-    """Copy a tensor of a checkpoint into its place; ValueError where there is none of that shape."""
+def fitting(tensor: Tensor | None, into: Tensor, name: str) -> Tensor:
+    """A tensor of a checkpoint that is to take the place of another; ValueError where there is none of that shape."""
     if tensor is None or tensor.shape != into.shape:
         found = "missing" if tensor is None else f"of shape {tuple(tensor.shape)}"
         raise ValueError(f"{name} is {found}, not of shape {tuple(into.shape)}")
-    with torch.no_grad():
-        into.copy_(tensor)
+    return tensor

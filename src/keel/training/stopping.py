@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -20,7 +21,7 @@ class Stopping:
     def __init__(self, note: Callable[[str], None]) -> None:
         self.asked: signal.Signals | None = None
         # In a thread of its own: the signal may have come in the middle of something being printed.
-        self._saying = threading.Thread(target=note, args=(_SENTENCE,), daemon=True)
+        self._saying = threading.Thread(target=_say, args=(note,), daemon=True)
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Stopping:
@@ -40,3 +41,9 @@ class Stopping:
             raise KeyboardInterrupt
         self.asked = signal.Signals(number)
         self._saying.start()
+
+
+def _say(note: Callable[[str], None]) -> None:
+    """Where nobody reads any more, the thread has nobody to tell; the run itself will find out."""
+    with suppress(OSError):
+        note(_SENTENCE)

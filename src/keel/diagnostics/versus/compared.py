@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from keel.diagnostics.versus.comparable import Note, notes
 from keel.diagnostics.versus.differences import Ingredient, Setting, between, inputs, listed, results, settings_apart
 from keel.diagnostics.versus.duels import Duel, Unmatched, duels
 from keel.diagnostics.versus.rivals import Rival, read_rivals
-from keel.summary import WIDTH, confidence_in_words, percent, printable
+from keel.summary import WIDTH, confidence_in_words, fold, percent, printable
 
 _FEW = 3
 _SAID = 24  # characters of a value in a sentence
@@ -63,7 +62,7 @@ class Compared:
     def __str__(self) -> str:
         lines = [f"{one.letter} = {printable(one.name)}" for one in self.rivals]
         for words in (self.difference(), *self.conclusions()):
-            lines += ["", *textwrap.wrap(printable(words), WIDTH)]
+            lines += ["", *fold(printable(words), WIDTH)]
         return "\n".join(lines)
 
     def difference(self) -> str:
@@ -179,7 +178,8 @@ def _accuracies(rivals: Sequence[Rival]) -> Iterator[str]:
         for one in rivals
         if one.facts("reward").get("accuracy_low") is not None
     }
-    if len(known) < 2 or len({one.held("evaluation", "reward") for one in rivals} - {None}) == 1:
+    models = {one.held("evaluation", "reward") for one in rivals if one.letter in known}
+    if len(known) < 2 or (len(models) == 1 and None not in models):
         return
     best, worst = max(known, key=lambda one: known[one][0]), min(known, key=lambda one: known[one][1])
     if known[best][0] > known[worst][1]:
@@ -189,8 +189,8 @@ def _accuracies(rivals: Sequence[Rival]) -> Iterator[str]:
         )
     else:
         yield (
-            "The intervals of the reward models’ accuracies overlap, so these pairs do not tell the reward models "
-            "apart."
+            "The intervals of the reward models’ accuracies overlap, so by these alone nobody can tell the reward "
+            "models apart."
         )
 
 

@@ -9,7 +9,8 @@ from statistics import fmean
 
 import numpy as np
 
-from keel.diagnostics.curves import PPO, Shown, over_optimisation, spread
+from keel.config import Guards
+from keel.diagnostics.curves import Shown, over_optimisation, ppo_curves, spread
 from keel.diagnostics.geometry import Chart, figure
 from keel.diagnostics.pictures import distance_charts, overlay_chart
 from keel.diagnostics.recorded import Curve, Metrics
@@ -42,7 +43,7 @@ class Distances:
 def overlays(rivals: Sequence[Rival]) -> tuple[list[Chart], list[Ends]]:
     """A picture for each metric of PPO that two runs have logged, and the numbers behind them."""
     charts, numbers = [], []
-    for shown in (one for name in _METRICS for one in PPO if one.metric == name):
+    for shown in (one for name in _METRICS for one in ppo_curves(Guards()) if one.metric == name):
         curves = {one.letter: shown.of(_ppo(one)) for one in rivals}
         curves = {letter: curve for letter, curve in curves.items() if len(curve) > 1}
         if len(curves) > 1:
@@ -54,24 +55,25 @@ def overlays(rivals: Sequence[Rival]) -> tuple[list[Chart], list[Ends]]:
 def distances(rivals: Sequence[Rival]) -> Distances | None:
     """None where no two runs have what it takes.
 
-    The unit, a standard deviation among answers, is one for all runs (root mean square of their own), so that heights
-    can be compared; only where the runs do not have the same reward, each has its own for that.
+    The unit, a standard deviation among answers, is one for all runs in a picture (root mean square of their own), so
+    that heights can be compared; only where the runs do not have the same reward, each has its own for that.
     """
     rivals = [one for one in rivals if len(_ppo(one).curve("kl")) > 1 and len(one.run.attempts.reward)]
     if len(rivals) < 2:
         return None
     kl = {one.letter: _ppo(one).curve("kl") for one in rivals}
     own = {one.letter: spread(one.run.attempts) for one in rivals}
-    both = [math.sqrt(fmean(deviations[place] ** 2 for deviations in own.values())) for place in (0, 1)]
     alike = len({_rewards(one) for one in rivals}) == 1
-    rises: dict[str, dict[str, np.ndarray]] = {"Reward (proxy)": {}, "Gold score": {}}
-    for place, (lines, name) in enumerate(zip(rises.values(), ("reward", "reward/gold"), strict=True)):
-        for one in rivals:
-            values = _ppo(one).curve(name).values
-            if len(kl[one.letter]) == len(values):
-                unit = both[place] if place or alike else own[one.letter][place]
-                lines[one.letter] = (values - values[:_START].mean()) / unit
-    drawn = {title: lines for title, lines in rises.items() if len(lines) > 1}
+    drawn: dict[str, dict[str, np.ndarray]] = {}
+    for place, (title, name) in enumerate((("Reward (proxy)", "reward"), ("Gold score", "reward/gold"))):
+        curves = {one.letter: _ppo(one).curve(name).values for one in rivals}
+        curves = {letter: values for letter, values in curves.items() if len(values) == len(kl[letter])}
+        if len(curves) < 2:
+            continue
+        units = {letter: own[letter][place] for letter in curves}
+        if name == "reward/gold" or alike:
+            units = dict.fromkeys(units, math.sqrt(fmean(unit**2 for unit in units.values())))
+        drawn[title] = {letter: (values - values[:_START].mean()) / units[letter] for letter, values in curves.items()}
     if not drawn:
         return None
     verdicts = {one.letter: over_optimisation(one.run)[0] for one in rivals}
