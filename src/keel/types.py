@@ -48,12 +48,25 @@ class Demonstration:
 
 
 @dataclass(frozen=True)
+class Vote:
+    """What one annotator said about two answers.
+
+    `preferred` is 1 for the chosen answer, 0 for the rejected one, ½ for a tie; `side` is +1 where the chosen one stood
+    on the left, −1 on the right.
+    """
+
+    annotator: str
+    preferred: float
+    side: int
+
+
+@dataclass(frozen=True)
 class Preference:
     """Two answers to one prompt and how likely a person is to prefer the first.
 
     `probability` is P(chosen is preferred), in [0, 1]: 1 for a plain label, ½ for a tie, something
     between after aggregating annotators. `margin` is the stated strength of the preference in units
-    of reward (0 = not stated).
+    of reward (0 = not stated). `votes` are those behind it, none where only the outcome is known.
     """
 
     prompt: Conversation
@@ -61,6 +74,7 @@ class Preference:
     rejected: Conversation
     probability: float = 1.0
     margin: float = 0.0
+    votes: tuple[Vote, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ needs_ukp = pytest.mark.skipif(
 
 
 @needs_pandalm
-def test_pandalm_as_published(tmp_path: Path) -> None:
-    with PreferenceStore.open(tmp_path / "preferences.db") as store:
+def test_pandalm_as_published(place: str) -> None:
+    with PreferenceStore.open(place) as store:
         labels = read_labels(PANDALM_FILE, PANDALM)
         assert (len(labels.items), len(labels.judgements), labels.empty) == (999, 2997, 0)
         import_labels(store, labels)
@@ -102,10 +102,10 @@ COLUMNS = Columns(
 )
 
 
-def test_generic_columns_from_csv(tmp_path: Path) -> None:
+def test_generic_columns_from_csv(place: str, tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     path.write_text('question,a,b,kim,lee\nWhy?,"Because,\nyes",No,left,\nHow?,Thus,So,same,right\n', encoding="utf-8")
-    with PreferenceStore.open(tmp_path / "preferences.db") as store:
+    with PreferenceStore.open(place) as store:
         labels = read_labels(path, COLUMNS)
         assert (len(labels.items), len(labels.judgements), labels.empty) == (2, 3, 1)
         import_labels(store, labels)

@@ -18,8 +18,7 @@ def shown(sides: tuple[int, int]) -> Shown:
     return Shown(
         Assignment("x", "ann", sides),
         (Message("user", "?"),),
-        answers[sides[0]].messages,
-        answers[sides[1]].messages,
+        (answers[sides[0]].messages, answers[sides[1]].messages),
     )
 
 
@@ -47,7 +46,7 @@ def test_who_prefers_an_answer_prefers_it_on_either_side(pressed: int) -> None:
 
 def test_the_annotator_sees_no_author() -> None:
     screen = shown((1, 0))
-    assert (screen.left[0].content, screen.right[0].content) == ("bad", "good")
+    assert tuple(answer[0].content for answer in screen.answers) == ("bad", "good")
     assert "model" not in repr(screen)
 
 
@@ -76,7 +75,7 @@ def test_there_are_seven_buttons(pressed: int) -> None:
 def test_impossible_nouns_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         Item("x", (), item("x").answers[:1])
-    with pytest.raises(ValueError, match="two different"):
+    with pytest.raises(ValueError, match="two or more different"):
         Assignment("x", "ann", (1, 1))
     with pytest.raises(ValueError, match="with pressed None"):
         Judgement("x", "ann", (0, 1), "comparison")

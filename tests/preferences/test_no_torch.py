@@ -6,7 +6,8 @@ import sys
 SCRIPT = """
 import importlib, pkgutil, sys
 import keel.preferences
-names = [module.name for module in pkgutil.walk_packages(keel.preferences.__path__, "keel.preferences.")]
+walked = pkgutil.walk_packages(keel.preferences.__path__, "keel.preferences.")
+names = [module.name for module in walked if ".migrations." not in module.name]  # scripts that Alembic runs
 for name in names:
     importlib.import_module(name)
 print(len(names), sorted(name for name in ("torch", "transformers", "datasets") if name in sys.modules))

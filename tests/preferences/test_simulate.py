@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -112,15 +112,15 @@ def questions(n: int, seed: int = 0) -> list[Item]:
     return [item(f"i{k}", *(f"{rng.integers(-2, 3)} {rng.integers(0, 20)}" for _ in range(2))) for k in range(n)]
 
 
-def run(path: Path, items: list[Item], overlap: Overlap, seed: int = 0) -> PreferenceStore:
-    store = PreferenceStore.open(path)
+def run(place: str, items: list[Item], overlap: Overlap, seed: int = 0) -> PreferenceStore:
+    store = PreferenceStore.open(place)
     store.add_items(items)
     simulate(store, CROWD, features, overlap, seed)
     return store
 
 
-def test_a_whole_store_is_judged_as_planned(tmp_path: Path) -> None:
-    with run(tmp_path / "a.db", questions(50), Overlap(0.2, 3)) as store:
+def test_a_whole_store_is_judged_as_planned(place: str) -> None:
+    with run(place, questions(50), Overlap(0.2, 3)) as store:
         said = store.judgements()
         assert len(said) == 10 * 3 + 40
         assert set(store.annotators().values()) == {"simulated"}
@@ -129,21 +129,22 @@ def test_a_whole_store_is_judged_as_planned(tmp_path: Path) -> None:
         assert simulate(store, CROWD, features, Overlap(0.2, 3), seed=0) == 0
 
 
-def test_order_does_not_matter(tmp_path: Path) -> None:
+def test_order_does_not_matter(places: Callable[[], str]) -> None:
+    first = places()
     with (
-        run(tmp_path / "a.db", questions(40), Overlap()) as one,
-        run(tmp_path / "b.db", questions(40)[::-1], Overlap()) as other,
+        run(first, questions(40), Overlap()) as one,
+        run(places(), questions(40)[::-1], Overlap()) as other,
     ):
         assert set(one.judgements()) == set(other.judgements())
     with (
-        run(tmp_path / "c.db", questions(40), Overlap(), seed=1) as third,
-        run(tmp_path / "a.db", [], Overlap()) as one,
+        run(places(), questions(40), Overlap(), seed=1) as third,
+        run(first, [], Overlap()) as one,
     ):
         assert set(third.judgements()) != set(one.judgements())
 
 
-def test_a_killed_run_ends_with_the_same_judgements(tmp_path: Path) -> None:
-    with run(tmp_path / "whole.db", questions(40), Overlap()) as whole:
+def test_a_killed_run_ends_with_the_same_judgements(places: Callable[[], str]) -> None:
+    with run(places(), questions(40), Overlap()) as whole:
         expected = set(whole.judgements())
     looks = 0
 
@@ -154,7 +155,7 @@ def test_a_killed_run_ends_with_the_same_judgements(tmp_path: Path) -> None:
             raise KeyboardInterrupt
         return features(prompt, text)
 
-    with PreferenceStore.open(tmp_path / "killed.db") as store:
+    with PreferenceStore.open(places()) as store:
         store.add_items(questions(40))
         with pytest.raises(KeyboardInterrupt):
             simulate(store, CROWD, dies, Overlap(), 0)
@@ -163,16 +164,16 @@ def test_a_killed_run_ends_with_the_same_judgements(tmp_path: Path) -> None:
         assert set(store.judgements()) == expected
 
 
-def test_new_items_leave_the_old_judgements_alone(tmp_path: Path) -> None:
-    with run(tmp_path / "a.db", questions(30), Overlap()) as store:
+def test_new_items_leave_the_old_judgements_alone(place: str) -> None:
+    with run(place, questions(30), Overlap()) as store:
         before = store.judgements()
         store.add_items([item("later", "1 1", "0 9")])
         assert simulate(store, CROWD, features, Overlap(0.0, 1), seed=0) == 1
         assert store.judgements()[:-1] == before
 
 
-def test_people_are_left_out_of_the_plan(tmp_path: Path) -> None:
-    with PreferenceStore.open(tmp_path / "a.db") as store:
+def test_people_are_left_out_of_the_plan(place: str) -> None:
+    with PreferenceStore.open(place) as store:
         store.add_annotator("person")
         store.add_items(questions(4))
         store.assign(plan(store.items()[:1], ["person"], Overlap(0.0), seed=0))
@@ -182,7 +183,7 @@ def test_people_are_left_out_of_the_plan(tmp_path: Path) -> None:
 
 def test_the_crowd_is_seen_through(tmp_path: Path) -> None:
     """The way from votes to reliabilities, whole: the spammer is found, and leans left; tastes show in κ."""
-    with run(tmp_path / "a.db", questions(400), Overlap(1.0, 5)) as store:
+    with run(str(tmp_path / "a.db"), questions(400), Overlap(1.0, 5)) as store:
         votes = collect(store.judgements())
     found = dict(zip(votes.annotators, dawid_skene(votes).spam_score().tolist(), strict=True))
     assert found["sam"] < 0.05 < 0.2 < min(found[name] for name in ("ann", "bob", "cat", "dan"))

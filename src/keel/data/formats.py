@@ -28,7 +28,7 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -50,6 +50,8 @@ class Remark:
 
     where: str
     reason: str
+    after: int = field(default=0, compare=False)
+    """How many rows before it were of use."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class Rows(Generic[T]):
     def first(self, limit: int | None) -> Rows[T]:
         """At most `limit` items (None: all of them); those after them count as not read."""
         items = self.items[:limit]
-        return replace(self, items=items, read=len(items) + len(self.dropped))
+        met = self.dropped if limit is None else tuple(one for one in self.dropped if one.after < limit)
+        return replace(self, items=items, dropped=met, read=len(items) + len(met))
 
     def summary(self) -> str:
         """One sentence: rows read, rows dropped and why (with the first place of each reason), columns not used."""
@@ -159,7 +162,7 @@ def _rows(
         row = Row(record, mapping)
         made = convert(row)
         if isinstance(made, _Drop):
-            dropped.append(Remark(row.where, made.reason))
+            dropped.append(Remark(row.where, made.reason, len(items)))
         else:
             items.append(made)
         notes += [Remark(row.where, note) for note in row.notes]

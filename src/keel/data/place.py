@@ -7,6 +7,9 @@ from pathlib import Path
 from keel.data.nearest import did_you_mean
 from keel.errors import UserError
 
+DATABASE = "preferences.db"
+"""What a run calls the database of its preferences, in its folder."""
+
 
 def place(written: str | Path) -> Path:
     """The path, its ~ resolved, of which it can be asked whether it is there.

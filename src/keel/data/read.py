@@ -1,4 +1,4 @@
-"""Files to records: JSONL, JSON, CSV, Parquet, a folder of these, or a saved or public dataset.
+"""Files to records: JSONL, JSON, CSV (also packed, as .gz), Parquet, a folder of these, or a saved or public dataset.
 
 A record is what one row held, with the place to look at when something is wrong with it:
 `train.jsonl:7` (line 7), `train.csv:7`, `train.json:7` (lines count from 1), or
@@ -22,7 +22,7 @@ from typing import NoReturn
 import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 
-from keel.data import hub
+from keel.data import hub, packed
 from keel.data.place import neighbour, place, short
 from keel.errors import UserError
 
@@ -47,7 +47,7 @@ class Record:
 def records(source: str | Path) -> Iterator[Record]:
     """Every row of `source`, in order; a folder's files in the order of their names.
 
-    `source` is a file (`.jsonl`, `.ndjson`, `.json`, `.csv`, `.parquet`), a folder (all such files in
+    `source` is a file (`.jsonl`, `.ndjson`, `.json`, `.csv`, `.parquet`, `.jsonl.gz`), a folder (all such files in
     it and below it, each folder once; hidden ones and other kinds are left alone), a folder written by
     `Dataset.save_to_disk`, or a dataset's name: `datasets:NAME`, `datasets:NAME:SPLIT`,
     `datasets:NAME#CONFIG:SPLIT`, or the same without `datasets:` where no such path exists.
@@ -92,7 +92,7 @@ def _from_folder(folder: Path) -> Iterator[Record]:
         seen = sorted(_below(folder))
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be looked into ({error.strerror}); check its rights.") from None
-    files = [path for path in seen if path.suffix.lower() in _READERS]
+    files = [path for path in seen if packed.kind_of(path) in _READERS]
     if not files:
         found = ", ".join(sorted({path.suffix or path.name for path in seen})) or "nothing"
         raise UserError(f"{folder}: the folder holds no {_suffixes()} file (found: {found}); point to your data.")
@@ -119,7 +119,7 @@ def _raise(error: OSError) -> NoReturn:
 
 
 def _from_file(path: Path) -> Iterator[Record]:
-    reader = _READERS.get(path.suffix.lower())
+    reader = _READERS.get(packed.kind_of(path))
     if reader is None:
         raise UserError(
             f"{path}: the suffix '{path.suffix}' is no data format that Keel reads; convert the file to one of"
@@ -132,6 +132,8 @@ def _from_file(path: Path) -> Iterator[Record]:
         for record in reader(path):
             empty = False
             yield record
+    except packed.DAMAGED as error:
+        raise UserError(f"{path}: is no whole gzip file ({error}); pack or fetch it again.") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file and its rights.") from None
     if empty:
@@ -144,7 +146,7 @@ def _suffixes() -> str:
 
 def _jsonl(path: Path) -> Iterator[Record]:
     # Split at \n only: a JSON string may hold U+2028 and others that str.splitlines would break at.
-    with path.open("rb") as file:
+    with packed.opened(path) as file:
         for number, line in enumerate(file, start=1):
             text = _utf8(path, line, first_line=number)
             if text.strip():
@@ -153,7 +155,7 @@ def _jsonl(path: Path) -> Iterator[Record]:
 
 
 def _json(path: Path) -> Iterator[Record]:
-    text = _utf8(path, path.read_bytes(), first_line=1)
+    text = _utf8(path, packed.content(path), first_line=1)
     if not text.strip():
         return
     if text.lstrip().startswith("["):
@@ -211,7 +213,7 @@ def _after_space(text: str, position: int) -> int:
 
 
 def _csv(path: Path) -> Iterator[Record]:
-    text = _utf8(path, path.read_bytes(), first_line=1)
+    text = _utf8(path, packed.content(path), first_line=1)
     before = csv.field_size_limit(sys.maxsize)  # the standard limit of 128 KiB is less than a long conversation
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:

@@ -14,7 +14,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from keel.preferences.judgement import Item, Votes
-from keel.types import Preference
+from keel.types import Preference, Vote
+
+STEP = 1 / 3
+"""Units of reward per step of stated strength: 1, ⅔, ⅓, as in Llama 2 (2307.09288)."""
 
 _log = logging.getLogger(__name__)
 _TIE = 0.01  # models never end at ½ exactly
@@ -68,26 +71,28 @@ def to_preferences(
     `chosen` is the answer with probability ≥ ½, `probability` its probability. `margin` is the mean stated strength in
     favour of the chosen answer, in steps of the seven buttons (0…3, never negative), times `margin_per_step` in units
     of reward: ⅓ gives Llama 2's 1, ⅔, ⅓; 0 where strengths were not asked for. Ties are kept as p = ½ with margin 0, or
-    dropped; how many there are, `aggregate.tied.sum()`, is logged.
+    dropped; how many there are, `aggregate.tied.sum()`, is logged. The votes on a pair come along.
     """
     prompts = {item.id: item for item in items}
     votes = aggregate.votes
     size = np.bincount(votes.pair, minlength=len(votes.pairs))
     strength = np.bincount(votes.pair, weights=votes.strength, minlength=len(votes.pairs)) / size
+    said = _said(votes)
     preferences = []
-    columns = zip(votes.pairs, aggregate.probability.tolist(), aggregate.tied, strength.tolist(), strict=True)
-    for pair, probability, tied, towards_second in columns:
+    columns = zip(votes.pairs, aggregate.probability.tolist(), aggregate.tied, strength.tolist(), said, strict=True)
+    for pair, probability, tied, towards_second, on_pair in columns:
         item = prompts[pair.item]
         first, second = item.answers[pair.first].messages, item.answers[pair.second].messages
         if tied:
             if ties == "keep":
-                preferences.append(Preference(item.prompt, first, second, 0.5, 0.0))
+                preferences.append(Preference(item.prompt, first, second, 0.5, 0.0, on_pair))
             continue
         chosen, rejected = (first, second) if probability > 0.5 else (second, first)
+        if probability <= 0.5:
+            on_pair = tuple(Vote(vote.annotator, 1 - vote.preferred, -vote.side) for vote in on_pair)
         stated = max(0.0, -towards_second if probability > 0.5 else towards_second)
-        preferences.append(
-            Preference(item.prompt, chosen, rejected, max(probability, 1 - probability), margin_per_step * stated)
-        )
+        probable = max(probability, 1 - probability)
+        preferences.append(Preference(item.prompt, chosen, rejected, probable, margin_per_step * stated, on_pair))
     fate = "kept as p = ½" if ties == "keep" else "dropped"
     declined = ", ".join(f"{count} {kind}" for kind, count in sorted(votes.declined.items())) or "none"
     _log.info(
@@ -95,6 +100,15 @@ def to_preferences(
         len(votes.pairs), len(preferences), aggregate.tied.sum(), fate, declined,
     )  # fmt: skip
     return preferences
+
+
+def _said(votes: Votes) -> list[tuple[Vote, ...]]:
+    """The votes on each pair, as if its first answer were the chosen one."""
+    said: list[list[Vote]] = [[] for _ in votes.pairs]
+    columns = zip(votes.pair.tolist(), votes.annotator.tolist(), votes.label.tolist(), votes.side.tolist(), strict=True)
+    for pair, annotator, label, side in columns:
+        said[pair].append(Vote(votes.annotators[annotator], float(_WORTH[label]), side))
+    return [tuple(on_pair) for on_pair in said]
 
 
 def agreement_with(votes: Votes, probability: Float[np.ndarray, " N"]) -> Float[np.ndarray, " A"]:

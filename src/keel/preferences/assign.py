@@ -34,7 +34,7 @@ def plan(items: Sequence[Item], annotators: Sequence[str], overlap: Overlap, see
     names = sorted(annotators)
     deal = seeded(seed, "plan")
     order = sorted(items, key=lambda item: item.id)
-    shared = set(deal.permutation(len(order))[: round(overlap.share * len(order))].tolist())
+    shared = _shared(order, overlap, deal)
     load = np.zeros(len(names), dtype=np.int64)
     planned = []
     for row, item in enumerate(order):
@@ -43,6 +43,18 @@ def plan(items: Sequence[Item], annotators: Sequence[str], overlap: Overlap, see
         load[chosen] += 1
         planned += [Assignment(item.id, names[who], sides(item, names[who], seed)) for who in chosen]
     return planned
+
+
+def wanted(items: Sequence[Item], overlap: Overlap, seed: int) -> dict[str, int]:
+    """How many people are to judge each item, by its id: on the items that `plan` would share, `overlap.k`."""
+    order = sorted(items, key=lambda item: item.id)
+    shared = _shared(order, overlap, seeded(seed, "plan"))
+    return {item.id: overlap.k if row in shared else 1 for row, item in enumerate(order)}
+
+
+def _shared(order: Sequence[Item], overlap: Overlap, deal: np.random.Generator) -> set[int]:
+    """The rows of the items that several people judge."""
+    return set(deal.permutation(len(order))[: round(overlap.share * len(order))].tolist())
 
 
 def sides(item: Item, annotator: str, seed: int) -> tuple[int, int]:

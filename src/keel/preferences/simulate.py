@@ -109,7 +109,8 @@ def simulate(
         said = []
         for shown in store.ask(who.name):
             rng = seeded(seed, "judge", who.name, shown.assignment.item)
-            pressed = judge(who, look(shown.prompt, shown.left), look(shown.prompt, shown.right), rng)
+            left, right = (look(shown.prompt, answer) for answer in shown.answers)
+            pressed = judge(who, left, right, rng)
             said.append(shown.press(pressed))
         store.record(*said)
         recorded += len(said)
