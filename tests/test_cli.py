@@ -245,6 +245,25 @@ def test_where_a_run_goes(
     assert called("run", path, *flags)[2] == Path(directory)
 
 
+@pytest.mark.parametrize("command", ["run", "plan", "check"])
+def test_commands_on_a_recipe_mean_the_same_folder(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "recipe.yaml").write_text("seed: 1\n")
+    monkeypatch.chdir(tmp_path)
+    meant: list[Path] = []
+
+    def asked(*given: object) -> None:
+        meant.extend(one for one in given if isinstance(one, Path))
+        raise UserError("that is all")
+
+    monkeypatch.setattr("keel.pipeline.run", asked)
+    monkeypatch.setattr("keel.pipeline.checked", asked)
+    assert cli.run([command, "mine/recipe.yaml"]) == 2
+    assert meant == [Path("runs/mine")]
+
+
 def test_demo_is_the_recipe_that_ships(called: Callable[..., Any]) -> None:
     name, recipe, directory, _ = called("demo", "--seed", "3")
     assert (name, directory) == ("run", Path("runs/demo"))
@@ -410,6 +429,39 @@ def test_init_overwrites_nothing(refused: Callable[..., str], tmp_path: Path) ->
     assert (tmp_path / "recipe.yaml").read_text() == "seed: 7\n"
     (tmp_path / "file").write_text("")
     assert refused("init", "file") == "file is a file, so file cannot be a folder; choose another"
+
+
+# keel report
+
+
+@pytest.mark.parametrize(
+    "argv",
+    ["a --json b", "--json a b", "a b --json", "a --out page.html b --json", "--out page.html a --json b"],
+)
+def test_flags_may_stand_between_the_runs_that_are_compared(argv: str, refused: Callable[..., str]) -> None:
+    """Both runs are read: neither is there, and the first is said."""
+    assert (
+        refused("report", *argv.split()) == "there is no folder a; name the folder of a finished run, such as runs/demo"
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        ("a --jsn b", "there is no flag --jsn (did you mean '--json'?); see `keel report --help`"),
+        ("--json", "the following arguments are required: RUN; see `keel report --help`"),
+        ("a b --out", "--out: expected one argument; see `keel report --help`"),
+        ("a --out page.html", "--out is for a comparison of several runs; the page of one run is report.html in its "
+         "folder"),
+        ("-- --json", "there is no folder --json; name the folder of a finished run, such as runs/demo"),
+    ],
+)  # fmt: skip
+def test_refusals_of_report(argv: str, sentence: str, refused: Callable[..., str]) -> None:
+    assert refused("report", *argv.split()) == sentence
+
+
+def test_help_says_that_report_compares() -> None:
+    assert "compare" in cli.find("report").about
 
 
 # keel sample, keel chat

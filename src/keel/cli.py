@@ -29,10 +29,13 @@ COMMANDS = (
     Command("run", "run every stage of a recipe", "keel run mine/recipe.yaml --ppo.kl.coef 0.02", "run:run"),
     Command("plan", "memory and time of a run, before it starts", "keel plan mine/recipe.yaml", "plan:plan"),
     Command("check", "find what would spoil a run, before it starts", "keel check mine/recipe.yaml", "check:check"),
+    Command("loop", "go round again with the new policy", "keel loop mine/recipe.yaml --rounds 3", "loop:loop"),
     Command("sft", "fine-tune a model on demonstrations", "keel sft --model PATH --data FILE --dir OUT", "stage:sft"),
     Command("reward", "fit a reward model to preferences", "keel reward --model PATH --data FILE", "stage:reward"),
     Command("ppo", "optimise a model against a reward", "keel ppo --model PATH --reward PATH", "stage:ppo"),
-    Command("report", "write the report of a run anew", "keel report runs/demo", "report:report"),
+    Command("labels", "how far people agree; their votes as one", "keel labels agreement FILE", "labels:labels"),
+    Command("label", "let people compare answers in a web page", "keel label --from pairs.jsonl", "label:label"),
+    Command("report", "write the report of a run, or compare several", "keel report runs/demo", "report:report"),
     Command("sample", "write completions of prompts", "keel sample runs/demo --prompt TEXT --n 4", "sample:sample"),
     Command("chat", "talk to a model", "keel chat runs/demo", "chat:chat"),
 )
@@ -47,8 +50,8 @@ nothing; this is about as fast as the better of the two in either case.
 
 
 def main() -> None:
-    """Entry point: exits with 0, 1 (a bug: traceback), 2 (a mistake in the input: one sentence), or 130
-    (Ctrl-C) and 143 (SIGTERM)."""
+    """Entry point: exits with 0, 1 (a bug: traceback), 2 (a mistake in the input: one sentence), 3 (`keel check` found
+    something red), 130 (Ctrl-C), 141 (nobody reads the output) or 143 (SIGTERM)."""
     sys.exit(run(sys.argv[1:]))
 
 

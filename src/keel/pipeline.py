@@ -9,26 +9,28 @@ from typing import Literal
 
 from keel.config import Recipe, dump_recipe
 from keel.data.write import write_json, write_text
+from keel.diagnostics.provenance import maker
 from keel.diagnostics.report import write_report
 from keel.display import Display
 from keel.errors import UserError
 from keel.models.load import inspect_language_model
 from keel.preflight.stages import preflight
-from keel.preflight.table import Checked
+from keel.preflight.table import Checked, Preflight
 from keel.process import set_up
 from keel.stages.evaluation import check_evaluation, evaluation, evaluation_reads
 from keel.stages.fingerprints import of_file, of_folder, of_rows
-from keel.stages.lineage import Input, Lineage, Made, settings_of, versions
+from keel.stages.lineage import Input, Lineage, Made, resumptions, settings_of, versions
 from keel.stages.occupied import occupied
 from keel.stages.ppo import check_practising, practising, practising_reads
 from keel.stages.preferences import (
     check_collecting,
     collect_preferences,
     collecting_reads,
+    files_of_preferences,
     preferences_are_there,
     preferences_of,
 )
-from keel.stages.reuse import CHECKPOINTS, decide, put_aside, report_of
+from keel.stages.reuse import CHECKPOINTS, Decision, decide, holds_work, put_aside, report_of
 from keel.stages.reward import reward_modelling, reward_modelling_reads
 from keel.stages.sft import check_fine_tuning, fine_tuning, fine_tuning_reads
 from keel.stages.workspace import (
@@ -54,7 +56,11 @@ def run(recipe: Recipe, directory: Path, display: Display) -> Summary:
 def stages_of(recipe: Recipe) -> list[StageName]:
     """The stages that a recipe has data for, in order; UserError where there is none."""
     own = recipe.task is None
-    judged = recipe.reward.data is not None or recipe.preferences.labels.data is not None
+    judged = (
+        recipe.reward.data is not None
+        or recipe.preferences.labels.data is not None
+        or recipe.preferences.judges == "people"
+    )
     wanted: Mapping[StageName, bool] = {
         "sft": not own or recipe.sft.data is not None,
         "preferences": not own or judged,
@@ -67,22 +73,29 @@ def stages_of(recipe: Recipe) -> list[StageName]:
     return [name for name, is_wanted in wanted.items() if is_wanted]
 
 
+def run_round(recipe: Recipe, directory: Path, display: Display) -> Summary:
+    """Every stage but the supervised fine-tuning, whose model the recipe names; see `keel.rounds`."""
+    return _run([name for name in stages_of(recipe) if name != "sft"], recipe, directory, display)
+
+
 def run_stage(name: Literal["sft", "reward", "ppo"], recipe: Recipe, directory: Path, display: Display) -> Summary:
     """One stage by itself, on what the recipe or the folder already holds; it says which model it starts from."""
     stages: Mapping[str, list[StageName]] = {"sft": ["sft"], "reward": ["preferences", "reward"], "ppo": ["ppo"]}
     if name != "sft":
-        display.note(f"{STAGES[name]}: starts from {_start(recipe, directory)}")
+        display.note(f"{STAGES[name]}: starts from {start(recipe, directory)}")
     return _run(stages[name], recipe, directory, display)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: what can be checked before anything runs, what its result follows from, its work, and what it makes."""
+    """A stage: what can be checked before anything runs, what its result follows from, its work, and what it makes;
+    `beside` are the files that it leaves outside of its folder."""
 
     check: Callable[[Workspace], None]
     reads: Callable[[Workspace], dict[str, Input]]
     work: Callable[[Workspace], None]
     made: Callable[[Workspace], dict[str, str]]
+    beside: Callable[[Workspace], Sequence[Path]] = lambda _: ()
 
 
 def _model_of(name: StageName) -> Callable[[Workspace], dict[str, str]]:
@@ -109,7 +122,9 @@ def _nothing_to_check(_: Workspace) -> None: ...
 
 _STAGES: Mapping[StageName, Stage] = {
     "sft": Stage(check_fine_tuning, fine_tuning_reads, fine_tuning, _model_of("sft")),
-    "preferences": Stage(check_collecting, collecting_reads, collect_preferences, _preferences_made),
+    "preferences": Stage(
+        check_collecting, collecting_reads, collect_preferences, _preferences_made, files_of_preferences
+    ),
     "reward": Stage(_nothing_to_check, reward_modelling_reads, reward_modelling, _model_of("reward")),
     "ppo": Stage(check_practising, practising_reads, practising, _model_of("ppo")),
     "evaluation": Stage(check_evaluation, evaluation_reads, evaluation, _answers_made),
@@ -124,9 +139,46 @@ def _run(stages: Sequence[StageName], recipe: Recipe, directory: Path, display: 
         raise UserError(f"{directory} cannot be made ({error.strerror}); choose another folder with --dir") from error
     with occupied(directory):
         write_text(directory / "resolved.yaml", dump_recipe(recipe))
+        _announce(stages, space)
         for name in stages:
             _make(name, space)
         return _finish(space)
+
+
+def _announce(stages: Sequence[StageName], space: Workspace) -> None:
+    """Say before the first stage which will be made anew, and why, as far as it is known by now."""
+    unsettled: list[StageName] = []
+    lines = []
+    for name in stages:
+        decision, waits = _foreseen(name, space, unsettled)
+        if waits or decision.action != "keep":
+            unsettled.append(name)
+        if waits or decision.action == "make anew":
+            following = [f"{STAGES[one]} is made anew" for one in waits]
+            lines.append(f"  {STAGES[name]}, because {'; '.join([*decision.reasons, *following])}")
+            lines[-1] += "" if decision.reasons else " (kept if that comes out as it was)"
+    if lines:
+        space.display.note("\n".join(["what is made anew in this run:", *lines]))
+
+
+def _foreseen(
+    name: StageName, space: Workspace, unsettled: Sequence[StageName]
+) -> tuple[Decision, Sequence[StageName]]:
+    """What would be done about a stage if those in `unsettled` came out as they were, and from which of them it
+    follows."""
+    folder, settings = space.directory / name, settings_of(space.recipe, name)
+    lineage = Lineage.read(folder)
+    if lineage is None or not holds_work(folder):
+        return decide(folder, Made(name, settings, {}), {}), ()
+    before = lineage.made.inputs
+    try:
+        now = _STAGES[name].reads(space)
+    except UserError:  # of what is yet to be made
+        now = dict(before)
+    makers = {key: made[0] for key, one in (*before.items(), *now.items()) if (made := maker(one.source))}
+    now |= {key: one for key, one in before.items() if makers.get(key) in unsettled}
+    decision = decide(folder, Made(name, settings, now), _STAGES[name].made(space))
+    return decision, [one for one in unsettled if one in makers.values()]
 
 
 def _make(name: StageName, space: Workspace) -> None:
@@ -139,42 +191,49 @@ def _make(name: StageName, space: Workspace) -> None:
         space.display.note(decision.sentence())
         space.reports[name] = report_of(space.directory, name)
     else:
+        found = None if decision.action == "go on" else _look(name, space)
         if decision.action == "make anew":
-            kept = space.name(put_aside(space.directory, name))
+            _refuse(found, space)  # while everything is where it was
+            kept = space.name(put_aside(space.directory, name, stage.beside(space)))
             space.display.note(f"{decision.sentence()}; what was there is kept in {kept}")
-        Lineage(made, {}, versions()).write(folder)
-        if decision.action != "go on":
-            _look(name, space)
+        Lineage(made, {}, versions(), resumptions(folder) if decision.action == "go on" else ()).write(folder)
+        if found is not None:
+            write_json(folder / "preflight.json", Checked((found,)).to_json())
+            _refuse(found, space)
         stage.work(space)
-        Lineage(made, stage.made(space), versions()).write(folder)
+        Lineage(made, stage.made(space), versions(), resumptions(folder)).write(folder)
     discard(folder / CHECKPOINTS)
 
 
-def _look(name: StageName, space: Workspace) -> None:
-    """The preflight of a stage, shown and written down. UserError where something is red and the recipe says stop."""
+def _look(name: StageName, space: Workspace) -> Preflight | None:
+    """What the preflight of a stage finds, shown; None where the recipe wants none."""
     if space.recipe.preflight == "off":
-        return
+        return None
     found = preflight(space, name)
-    write_json(space.directory / name / "preflight.json", Checked((found,)).to_json())
     space.display.note(found.brief())
-    red = [one for one in found.findings if one.verdict == "red"]
-    if red and space.recipe.preflight == "stop" and name != "evaluation":  # which spoils nothing
+    return found
+
+
+def _refuse(found: Preflight | None, space: Workspace) -> None:
+    """UserError where something is red and the recipe says stop."""
+    red = [] if found is None else [one for one in found.findings if one.verdict == "red"]
+    if found and red and space.recipe.preflight == "stop" and found.stage != "evaluation":  # which spoils nothing
         raise UserError(
-            f"{STAGES[name]} was not started, for {' and '.join(f'“{one.check}”' for one in red)} would spoil it (see "
-            "above); mend it, or go on all the same with --preflight say"
+            f"{STAGES[found.stage]} was not started, for {' and '.join(f'“{one.check}”' for one in red)} would spoil "
+            "it (see above); mend it, or go on all the same with --preflight say"
         )
 
 
 def checked(stages: Sequence[StageName], recipe: Recipe, directory: Path, display: Display) -> Workspace:
     """The stages' workspace, with all that can be known to be wrong said as a UserError; nothing is written."""
     set_up()
-    supervised = directory / "sft" / "model" if "sft" in stages else _start(recipe, directory)
+    supervised = directory / "sft" / "model" if "sft" in stages else start(recipe, directory)
     space = open_workspace(recipe, directory, display, supervised, stages)
     _check(space)
     return space
 
 
-def _start(recipe: Recipe, directory: Path) -> Path:
+def start(recipe: Recipe, directory: Path) -> Path:
     """What preferences, reward model and PPO start from where no supervised fine-tuning comes before them.
 
     The folder's fine-tuned model, if it was made from the recipe's own; else the recipe's own.

@@ -9,14 +9,12 @@ from keel.config.dump import dump_recipe
 from keel.config.guards import Guards
 from keel.config.load import load_recipe
 from keel.config.parts import EMBEDDED, Critic, KLPenalty, Lora, Model, Optimizer, RewardTerm, Sampling
+from keel.config.preferences import Columns, Labels, People, Preferences
 from keel.config.recipe import (
     Checkpoints,
-    Columns,
     Evaluation,
-    Labels,
     Log,
     Ppo,
-    Preferences,
     Recipe,
     Reward,
     Sft,
@@ -36,6 +34,7 @@ __all__ = [
     "Lora",
     "Model",
     "Optimizer",
+    "People",
     "Ppo",
     "Preferences",
     "Recipe",

@@ -9,9 +9,18 @@ from pydantic_core import PydanticCustomError
 
 from keel.config.guards import Guards
 from keel.config.parts import Critic, KLPenalty, Model, Optimizer, RewardTerm, Sampling
-from keel.config.section import Count, Fraction, NonNegative, NoPlace, Positive, Section, Several, Share, Whole
-
-Columns = dict[str, str]
+from keel.config.preferences import Columns, Preferences
+from keel.config.section import (
+    Count,
+    Fraction,
+    NonNegative,
+    NoPlace,
+    Positive,
+    Section,
+    Several,
+    Share,
+    Whole,
+)
 
 
 class Supervised(Section):
@@ -56,76 +65,6 @@ class Sft(Supervised):
     """Demonstrations per optimizer step, in all, however many devices share them. Source: 128 in 2403.17031."""
 
 
-class Labels(Section):
-    """Verdicts that people gave elsewhere: a table with two answers per row and a column for each person."""
-
-    data: NoPlace = None
-    """The table: file, folder or data-set name; null = there is none, and simulated annotators judge."""
-
-    prompt: tuple[str, ...] = ("prompt",)
-    """Columns whose texts make the prompt, joined by a blank line; empty ones are left out."""
-
-    first: str = "response1"
-    """Column of one answer."""
-
-    second: str = "response2"
-    """Column of the other answer."""
-
-    annotators: tuple[str, ...] = ("annotator1",)
-    """Columns of verdicts, one person each. An empty cell is no vote."""
-
-    values: dict[str, Annotated[int, Field(ge=-3, le=3)]] = Field(default_factory=lambda: {"0": 0, "1": -1, "2": 1})
-    """What a verdict means, from -3 (first is much better) to 3 (second is much better); where there is no strength,
-    -1, 0 for a tie, and 1."""
-
-    id: str | None = None
-    """Column that tells the rows apart; null = the row's number."""
-
-
-class Preferences(Section):
-    """Answers of the SFT model, compared by simulated annotators of the task; or labels that people gave."""
-
-    labels: Labels = Labels()
-
-    prompts: NoPlace = None
-    """Prompts to answer: file, folder or data-set name; null = the task's own."""
-
-    columns: Columns = Field(default_factory=dict)
-    """Keel's name for a column: the name in your data."""
-
-    count: Count = 2000
-    """How many prompts. Below about 2000 comparisons a reward model is near chance (Gao et al., 2210.10760)."""
-
-    samples_per_prompt: Several = 2
-    """Answers per prompt; each pair of them is compared, and the reward model learns from all of a prompt's pairs at
-    once. Source: 4 to 9 in InstructGPT (2203.02155)."""
-
-    sampling: Sampling = Sampling()
-
-    annotators: Count = 5
-    """How many simulated people judge."""
-
-    spammers: Whole = 0
-    """How many of them press a key without reading."""
-
-    noise: Positive = 1.0
-    """Factor on the annotators' randomness: P(first is preferred) = σ(difference in utility / noise). Default: the
-    Bradley–Terry model as it stands."""
-
-    overlap: Fraction = 0.2
-    """Share of the pairs that several annotators judge, so that their agreement can be measured."""
-
-    votes: Count = 3
-    """Judgements of each pair in that share; the other pairs get one."""
-
-    aggregate: Literal["majority", "mean", "dawid-skene"] = "majority"
-    """Several votes to one preference: majority, mean = the share of votes as a soft label, or dawid-skene = votes
-    weighted by each annotator's estimated reliability."""
-
-    ties: Literal["keep", "drop"] = "keep"
-    """A pair without a winner is kept as even (probability ½), or dropped."""
-
-
 class Reward(Supervised):
     """The reward model: a scalar read off the last token, fitted to the preferences."""
 
@@ -134,6 +73,10 @@ class Reward(Supervised):
     the same. Source: 64 in InstructGPT (2203.02155)."""
 
     optimizer: Optimizer = Optimizer(lr=9e-6)
+
+    annotators: Literal["aggregated", "learned"] = "aggregated"
+    """aggregated = each pair has one probability, from preferences.aggregate; learned = the model predicts every single
+    vote, and learns how reliable each annotator is and to which side they lean along with it."""
 
     margin: Literal["none", "stated"] = "none"
     """stated = the difference must exceed the stated strength of the preference. Llama 2 gained half a point by it."""
@@ -371,7 +314,26 @@ class Recipe(Section):
                 "{key} and preferences.labels.data are both given; keep the one to learn from",
                 "reward.data",
             ),
-            (crowd.votes > crowd.annotators, "{key} cannot exceed preferences.annotators", "preferences.votes"),
+            (
+                self.reward.margin == "stated" and self.reward.annotators == "learned",
+                "{key}: a margin belongs to an outcome, and learned annotators to single votes; keep one of the two",
+                "reward.margin",
+            ),
+            (
+                crowd.judges == "people" and (self.reward.data is not None or crowd.labels.data is not None),
+                "{key}: people are asked, and yet there are labels already; keep one of the two",
+                "preferences.judges",
+            ),
+            (
+                crowd.judges == "people" and self.task is None and crowd.prompts is None,
+                "{key}: people need something to compare; give preferences.prompts",
+                "preferences.judges",
+            ),
+            (
+                crowd.judges == "simulated" and crowd.votes > crowd.annotators,
+                "{key} cannot exceed preferences.annotators",
+                "preferences.votes",
+            ),
             (crowd.spammers > crowd.annotators, "{key} cannot exceed preferences.annotators", "preferences.spammers"),
         )
         for wrong, sentence, key in faults:

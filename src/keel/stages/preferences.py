@@ -1,26 +1,35 @@
-"""Preferences: pairs of the supervised model's answers, compared by people, in the run's database.
+"""Preferences: answers of a model, compared by people, in the run's database.
 
-In an embedded task the people are simulated; with `preferences.labels` they are columns of the user's own table. Either
-way the database is the same, and what the reward model learns from is read back from it.
+In an embedded task the people are simulated, unless the recipe asks for real ones; with `preferences.labels` they are
+columns of the user's own table. Either way the database is the same, and what the reward model learns from is read back
+from it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
 from itertools import combinations
 from math import comb
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from keel.config import Preferences as Settings
 from keel.data.formats import Rows
+from keel.data.place import DATABASE, place
 from keel.errors import UserError
-from keel.preferences.aggregate import Aggregate, majority, mean, to_preferences
+from keel.models.load import inspect_language_model
+from keel.preferences.aggregate import STEP, Aggregate, majority, mean, to_preferences
 from keel.preferences.agreement import Estimate, ceiling, measure
 from keel.preferences.assign import Overlap
+from keel.preferences.bradley_terry import crowd_bradley_terry
 from keel.preferences.dawid_skene import dawid_skene
 from keel.preferences.importing import import_labels
 from keel.preferences.judgement import Answer, Item, Votes, collect
+from keel.preferences.rounds import asked_for, note_asked
 from keel.preferences.simulate import simulate
 from keel.preferences.store import PreferenceStore
 from keel.stages.answers import Asked, answerable, answers
@@ -31,9 +40,7 @@ from keel.stages.lineage import Input
 from keel.stages.workspace import Facts, Workspace
 from keel.types import Message, Preference, Prompt, Ranking, Rollout
 
-DATABASE = "preferences.db"
-_STEP = 1 / 3
-"""Units of reward per step of stated strength: 1, ⅔, ⅓, as in Llama 2 (2307.09288)."""
+_FILES = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm")
 
 
 def check_collecting(space: Workspace) -> None:
@@ -44,11 +51,21 @@ def check_collecting(space: Workspace) -> None:
         return
     if recipe.preferences.labels.data is not None:
         space.sources.labels(recipe.preferences.labels)
-    elif space.task is None:
-        raise UserError("there are no people to judge: give reward.data (pairs) or preferences.labels.data (verdicts)")
-    elif recipe.preferences.prompts is not None:
-        space.sources.prompts(recipe.preferences.prompts, recipe.preferences.columns)
-    _keep_people(space)
+    elif space.task is None and recipe.preferences.judges == "simulated":
+        raise UserError(
+            "there are no people to judge: give reward.data (pairs) or preferences.labels.data (verdicts), or set "
+            "--preferences.judges people"
+        )
+    else:
+        _prompts(space)
+        if recipe.preferences.policy is not None:
+            space.chat(inspect_language_model(_asked_model(space)))
+    for path in recipe.preferences.earlier:
+        _existing(path)
+    if recipe.preferences.judges == "people":
+        _page().check_serving(recipe.preferences)
+    else:
+        _keep_people(space)
 
 
 def collecting_reads(space: Workspace) -> dict[str, Input]:
@@ -61,7 +78,7 @@ def collecting_reads(space: Workspace) -> dict[str, Input]:
         labels = space.sources.labels(recipe.preferences.labels)
         return {"labels": Input(recipe.preferences.labels.data, of_rows([*labels.items, *labels.judgements]))}
     prompts = Input(recipe.preferences.prompts or "the task's own", of_rows(_prompts(space)))
-    return {**model_read(space, space.supervised, "model"), "prompts": prompts}
+    return {**model_read(space, _asked_model(space), "model"), "prompts": prompts}
 
 
 def collect_preferences(space: Workspace) -> None:
@@ -77,10 +94,11 @@ def collect_preferences(space: Workspace) -> None:
         if recipe.preferences.labels.data is not None:
             import_labels(store, space.sources.labels(recipe.preferences.labels))
         else:
+            facts |= _ask(space, store)
             facts |= _judge(space, store)
-        votes = collect(store.judgements())
-        aggregate = aggregated(votes, recipe.preferences)
-        preferences = to_preferences(store.items(), aggregate, recipe.preferences.ties, _STEP)
+        votes = collect(store.counted())
+        aggregate = aggregated(store.items(), votes, recipe.preferences)
+        preferences = to_preferences(store.items(), aggregate, recipe.preferences.ties, STEP)
         if not preferences:
             raise UserError("no pair has a winner, so there is nothing to learn; set --preferences.ties keep")
         facts |= {"pairs": len(preferences), **findings(votes, aggregate, recipe.seed)}
@@ -96,9 +114,14 @@ def preferences_of(space: Workspace) -> Sequence[Preference | Ranking]:
     recipe = space.recipe
     if recipe.reward.data is not None:
         return space.sources.comparisons(recipe.reward.data, recipe.reward.columns).items
-    with PreferenceStore.open(str(space.directory / DATABASE)) as store:
-        aggregate = aggregated(collect(store.judgements()), recipe.preferences)
-        return to_preferences(store.items(), aggregate, recipe.preferences.ties, _STEP)
+    if not preferences_are_there(space):
+        raise UserError(f"there are no preferences in {space.directory / DATABASE}; run the recipe again")
+    found: list[Preference] = []
+    for path in (*map(_existing, recipe.preferences.earlier), space.directory / DATABASE):
+        with PreferenceStore.open(str(path)) as store:
+            aggregate = aggregated(store.items(), collect(store.counted()), recipe.preferences)
+            found += to_preferences(store.items(), aggregate, recipe.preferences.ties, STEP)
+    return found
 
 
 def prompts_to_compare(space: Workspace) -> Asked:
@@ -106,7 +129,7 @@ def prompts_to_compare(space: Workspace) -> Asked:
     return answerable(space, "preferences", _prompts(space), space.recipe.preferences.sampling)
 
 
-def aggregated(votes: Votes, settings: Settings) -> Aggregate:
+def aggregated(items: Sequence[Item], votes: Votes, settings: Settings) -> Aggregate:
     """The votes, brought together by the method of the recipe."""
     match settings.aggregate:
         case "majority":
@@ -115,6 +138,8 @@ def aggregated(votes: Votes, settings: Settings) -> Aggregate:
             return mean(votes)
         case "dawid-skene":
             return dawid_skene(votes)
+        case "bradley-terry":
+            return crowd_bradley_terry(items, votes)
 
 
 def findings(votes: Votes, aggregate: Aggregate, seed: int) -> Facts:
@@ -154,12 +179,23 @@ def _number(value: float) -> float | None:
     return round(value, 4) if np.isfinite(value) else None
 
 
+def files_of_preferences(space: Workspace) -> list[Path]:
+    """What collecting leaves beside its folder; pairs of the user's own, and what people said, stay where they are."""
+    stays = space.recipe.reward.data is not None or space.recipe.preferences.judges == "people"
+    return [] if stays else [space.directory / name for name in _FILES]
+
+
 def _database(space: Workspace) -> str:
-    """A fresh database in the run's folder."""
-    path = space.directory / DATABASE
+    """A fresh database in the run's folder; the one that is there where people are being asked just this."""
     space.directory.mkdir(parents=True, exist_ok=True)
-    for part in (path, path.with_name(f"{DATABASE}-wal"), path.with_name(f"{DATABASE}-shm")):
-        part.unlink(missing_ok=True)
+    path = space.directory / DATABASE
+    if space.recipe.preferences.judges == "people" and path.exists():
+        with PreferenceStore.open(path) as store:
+            if space.keys["preferences"] in asked_for(store.database):
+                return str(path)
+        _keep_people(space)
+    for name in _FILES:
+        (space.directory / name).unlink(missing_ok=True)
     return str(path)
 
 
@@ -178,36 +214,77 @@ def _keep_people(space: Workspace) -> None:
         )
 
 
-def _judge(space: Workspace, store: PreferenceStore) -> Facts:
-    """Ask: the supervised model answers every prompt several times, and every pair of different answers is an item.
+def _ask(space: Workspace, store: PreferenceStore) -> Facts:
+    """A model answers every prompt several times, and every pair of different answers is an item (or all, ranked).
 
-    Returns how many prompts were answered, and the facts about those that were left out.
+    Nothing is asked again where people are at it already. Returns how many prompts were answered, and the facts about
+    those that were left out.
     """
-    settings, task = space.recipe.preferences, space.task
-    assert task is not None
+    settings, key = space.recipe.preferences, space.keys.get("preferences", "")
     asked = prompts_to_compare(space)
     if asked.note:
         space.display.note(asked.note)
     prompts = asked.prompts[: settings.count]
-    rollouts = answers(space, space.supervised, prompts, settings.sampling, settings.samples_per_prompt)
-    items = _pairs(rollouts, space.name(space.supervised))
+    facts = {"prompts": len(prompts), **asked.left_out}
+    if key in asked_for(store.database):
+        return facts
+    model = _asked_model(space)
+    rollouts = answers(space, model, prompts, settings.sampling, settings.samples_per_prompt)
+    make = _groups if settings.judges == "people" and settings.people.ranked else _pairs
+    items = make(rollouts, space.name(model))
     if not items:
         raise UserError(
             "preferences.sampling: the answers to a prompt are all the same, so there is nothing to compare; raise "
             "--preferences.sampling.temperature"
         )
     store.add_items(items)
+    note_asked(store.database, key)
+    return facts
+
+
+def _judge(space: Workspace, store: PreferenceStore) -> Facts:
+    """The verdicts: of people, for whom this waits, or of the task's simulated annotators."""
+    settings, task = space.recipe.preferences, space.task
+    if settings.judges == "people":
+        found: Facts = _page().ask_people(space, store, store.items())
+        return found
+    assert task is not None
     people = task.crowd(settings.annotators, settings.spammers, settings.noise)
     simulate(store, people, task.features, Overlap(settings.overlap, settings.votes), space.recipe.seed)
-    return {"prompts": len(prompts), **asked.left_out}
+    return {}
+
+
+def _page() -> ModuleType:
+    """The stage's half that serves; only who asks people waits for a web server to be imported."""
+    return import_module("keel.stages.people")
+
+
+def _asked_model(space: Workspace) -> Path:
+    """The model whose answers are compared."""
+    policy = space.recipe.preferences.policy
+    return space.supervised if policy is None else place(policy)
+
+
+def _existing(written: str) -> Path:
+    """An earlier database; UserError where there is none, as one would be made."""
+    path = place(written)
+    if not path.is_file():
+        raise UserError(f"preferences.earlier: there is no database {path}; name the preferences.db of a run")
+    return path
 
 
 def _prompts(space: Workspace) -> Rows[Prompt]:
     settings, task = space.recipe.preferences, space.task
     if settings.prompts is not None:
-        return space.sources.prompts(settings.prompts, settings.columns)
+        rows = space.sources.prompts(settings.prompts, settings.columns)
+        if settings.skip >= len(rows):
+            raise UserError(
+                f"preferences.skip {settings.skip}: {settings.prompts} has {len(rows)} prompts, so none is left"
+            )
+        return replace(rows, items=rows.items[settings.skip :])
     assert task is not None
-    return Rows.made(task.prompts(settings.count, space.recipe.seed, "preferences"), "preferences")
+    prompts = task.prompts(settings.skip + settings.count, space.recipe.seed, "preferences")
+    return Rows.made(prompts[settings.skip :], "preferences")
 
 
 def _pairs(rollouts: Sequence[Rollout], model: str) -> list[Item]:
@@ -224,3 +301,20 @@ def _pairs(rollouts: Sequence[Rollout], model: str) -> list[Item]:
                 )
                 items.append(Item(f"{prompt}:{i}-{j}", group[i].prompt.messages, both))
     return items
+
+
+def _groups(rollouts: Sequence[Rollout], model: str) -> list[Item]:
+    """One item for the different answers to one prompt, where there are two or more."""
+    answers: dict[str, dict[str, Rollout]] = {}
+    for rollout in rollouts:
+        if rollout.text.strip():
+            answers.setdefault(rollout.prompt.id, {}).setdefault(rollout.text, rollout)
+    return [
+        Item(
+            prompt,
+            next(iter(group.values())).prompt.messages,
+            tuple(Answer((Message("assistant", text),), model, one.version) for text, one in group.items()),
+        )
+        for prompt, group in answers.items()
+        if len(group) > 1
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from keel.data.chat import fitting
 from keel.diagnostics.winrate import interval
@@ -44,11 +45,13 @@ def reward_modelling(space: Workspace) -> None:
     with space.stage("reward", total) as facts, space.record("reward") as record:
         model = reward_to_train(space)
         with space.checkpoints("reward") as kept:
-            fit_reward(model, training, held_out, settings, seed, record, kept)
+            crowd = fit_reward(model, training, held_out, settings, seed, record, kept)
         model.save(space.model("reward"), chat.tokenizer)
         trained = {one.tree.trunk for one in training}
         remember(space, "reward", (fingerprint(row.prompt) for row, one in made if one.tree.trunk in trained))
         facts |= {"prompts": len(trained), "pairs": sum(len(one.pairs) for one in training)}
+        if crowd is not None:
+            facts |= {"annotators": {name: asdict(one) for name, one in crowd.estimated().items()}}
         facts |= {"held_out_pairs": sum(len(one.pairs) for one in held_out)}
         facts |= {"texts": sum(len(one.tree.branches) for _, one in made), "truncated": chat.truncation.truncated}
         facts |= left_out(len(rows), unfit(chat.truncation))

@@ -13,7 +13,7 @@ from itertools import combinations
 
 from keel.data.chat import Chat
 from keel.data.forest import Tree
-from keel.types import Preference, Ranking
+from keel.types import Preference, Ranking, Vote
 
 MOST = 16
 """Answers of one tree where pairs come in several rows, so that one step fits into memory; InstructGPT has 4 to 9."""
@@ -23,13 +23,14 @@ MOST = 16
 class Pair:
     """Two answers that were compared, by their places among the branches.
 
-    `probability` = P(chosen is preferred); `margin` in units of reward.
+    `probability` = P(chosen is preferred); `margin` in units of reward; `votes` are those behind it, where known.
     """
 
     chosen: int
     rejected: int
     probability: float
     margin: float
+    votes: tuple[Vote, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def comparisons(chat: Chat, row: Preference | Ranking) -> Comparisons:
     Raises UserError as `Chat.preference` and `Chat.ranking` do.
     """
     if isinstance(row, Preference):
-        return Comparisons(chat.preference(row), (Pair(0, 1, row.probability, row.margin),))
+        return Comparisons(chat.preference(row), (Pair(0, 1, row.probability, row.margin, row.votes),))
     places = combinations(range(len(row.completions)), 2)
     return Comparisons(chat.ranking(row), tuple(Pair(better, worse, 1.0, 0.0) for better, worse in places))
 

@@ -5,7 +5,7 @@
 
 N prompts, prompt n with P_n pairs: every prompt weighs the same, however many answers to it were compared. The score of
 an answer is the scalar head at its last token. Source: InstructGPT (2203.02155), equation 1, where P_n = C(K,2);
-centring: 2312.09244.
+centring: 2312.09244. With `reward.annotators: learned` the votes themselves are predicted (`keel.training.crowd`).
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ from keel.maths.reduce import mean_over
 from keel.models.roles import ScalarRole
 from keel.training.batches import micro_batches
 from keel.training.checkpoint import FORGETFUL, Keeper
-from keel.training.comparisons import Comparisons
+from keel.training.comparisons import Comparisons, Pair
+from keel.training.crowd import Crowd
 from keel.training.learner import Learner
 from keel.training.order import count_steps, visits
 from keel.training.records import Record
+from keel.training.state import Part
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class _Read:
     probability: Float[Tensor, " P"]
     margin: Float[Tensor, " P"]
     weight: Float[Tensor, " P"]
+    pairs: tuple[Pair, ...]
 
 
 def fit_reward(
@@ -69,17 +72,24 @@ def fit_reward(
     seed: int,
     record: Record,
     keeper: Keeper = FORGETFUL,
-) -> None:
-    """Train `model` on the pairs of prompts; logs loss and accuracy, and the same on the held-out ones at the end."""
+) -> Crowd | None:
+    """Train `model` on the pairs of prompts; logs loss and accuracy, and the same on the held-out ones at the end.
+
+    Returns what was learnt of the annotators, where the settings want them learnt.
+    """
     steps = count_steps(len(prompts), settings.batch_size, settings.epochs, settings.max_steps)
     learner = Learner(model.parameters(), settings.optimizer, steps)
-    done = keeper.resume({"record": record, "reward": learner})
+    crowd = Crowd(prompts, steps, learner.parameters[0].device) if settings.annotators == "learned" else None
+    parts: dict[str, Part] = {"record": record, "reward": learner}
+    done = keeper.resume(parts if crowd is None else {**parts, "annotators": crowd})
     order = visits(len(prompts), settings.batch_size, settings.epochs, settings.max_steps, seed)
     for step, places in islice(enumerate(order, start=1), done, None):
         batch = [prompts[place] for place in places]
         start = time.perf_counter()
         deltas: list[Tensor] = []
-        report = learner.step(_shares(model, batch, settings, deltas))
+        report = learner.step(_shares(model, batch, settings, crowd, deltas))
+        if crowd is not None:
+            crowd.move()
         right = list(chain.from_iterable(_right(torch.cat(deltas), batch)))
         metrics = {
             "loss": report.loss,
@@ -99,6 +109,7 @@ def fit_reward(
         if step % settings.log_every == 0 or step in (1, steps):
             record.write(step, metrics)
         keeper.after(step)
+    return crowd
 
 
 def measure(model: ScalarRole, prompts: Sequence[Comparisons], budget: int | None) -> Fit:
@@ -145,11 +156,20 @@ def calibration(
 
 
 def _shares(
-    model: ScalarRole, prompts: Sequence[Comparisons], settings: Reward, deltas: list[Tensor]
+    model: ScalarRole,
+    prompts: Sequence[Comparisons],
+    settings: Reward,
+    crowd: Crowd | None,
+    deltas: list[Tensor],
 ) -> Iterator[Tensor]:
+    if crowd is not None:
+        yield crowd.prior()
     for read in _read(model, prompts, settings.micro_tokens):
         margin = read.margin if settings.margin == "stated" else torch.zeros_like(read.margin)
-        loss = bradley_terry(read.chosen, read.rejected, read.probability, margin)
+        if crowd is None:
+            loss = bradley_terry(read.chosen, read.rejected, read.probability, margin)
+        else:
+            loss = crowd.surprise(read.chosen - read.rejected, read.pairs)
         loss = loss + settings.centring * centring(read.chosen, read.rejected)
         deltas.append((read.chosen - read.rejected).detach().float().cpu())
         yield mean_over(loss * read.weight, len(prompts))
@@ -167,10 +187,14 @@ def _read(model: ScalarRole, prompts: Sequence[Comparisons], budget: int | None)
             for pair in one.pairs
         ]
         chosen, rejected, *columns = zip(*rows, strict=True)
+        probability, margin, weight = (torch.tensor(column).to(numbers.device) for column in columns)
         yield _Read(
             numbers[list(chosen)],
             numbers[list(rejected)],
-            *(torch.tensor(column).to(numbers.device) for column in columns),
+            probability,
+            margin,
+            weight,
+            tuple(pair for one in part for pair in one.pairs),
         )
 
 
