@@ -376,7 +376,8 @@ def test_each_stage_by_itself_then_the_next_from_its_folder(base: Path, data: di
     assert list(summary.stages) == ["sft", "preferences", "reward"]
     summary = run_stage("ppo", only("ppo", after), directory, SilentDisplay())
     assert list(summary.stages) == ["sft", "preferences", "reward", "ppo"]
-    assert summary.seconds >= sum(facts["seconds"] for facts in summary.stages.values())
+    spent = sum(facts["seconds"] for facts in summary.stages.values())
+    assert summary.seconds >= spent - 0.006  # each is rounded to hundredths
     whole = tmp_path / "whole"
     go(settings, whole)
     for stage in ("sft", "reward", "ppo"):
