@@ -118,7 +118,7 @@ def databases(names: Sequence[str]) -> Iterator[dict[str, Callable[[], str]]]:
 
             programs = binaries()
             if programs is None:
-                raise SystemExit("PostgreSQL is not installed; leave it out with --only sqlite")
+                raise SystemExit("PostgreSQL is not installed; measure SQLite alone")
             fresh["postgresql"] = stack.enter_context(Server(programs)).fresh
         yield fresh
 

@@ -5,9 +5,9 @@
 Each annotator asks for items, thinks for a while (exponential, `--think` seconds on average), and hands in a judgement;
 the reply brings the next items. `paced` is that; in `saturated` nobody thinks, which no crowd does: it shows the
 throughput, and the latency is then what Little's law makes of it, annotators / throughput. The server is one process
-with one worker. Without `--database` it is SQLite in a temporary folder; `--postgres` starts a PostgreSQL server for
-the purpose. Latency is what the client waits for, from sending the request to having the whole reply. Leaves
-labelling_http.json in `--out`.
+with one worker. Without `--database`, which keeps what it gets, it is SQLite in a temporary folder; `--postgres` starts
+a PostgreSQL server for the purpose. Latency is what the client waits for, from sending the request to having the whole
+reply. Leaves labelling_http.json in `--out`.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ import platform
 import random
 import socket
 import ssl
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 
+from benchmarks.labelling import databases
 from keel.preferences.database import Database
+from keel.preferences.desk import Desk
 from keel.preferences.judgement import Answer, Item
 from keel.preferences.people import People
 from keel.preferences.store import PreferenceStore
@@ -75,9 +75,12 @@ def main() -> None:
     parser.add_argument("--postgres", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args()
+    names = [*([] if given.database else ["sqlite"]), *(["postgresql"] if given.postgres else [])]
     found = []
-    with _places(given) as places:
-        for name, place in places:
+    with databases(names) as fresh:
+        if given.database:
+            fresh["url"] = partial(str, given.database)
+        for name, place in fresh.items():
             for mode, think in (("paced", given.think), ("saturated", 0.0)):
                 found.append(measure(name, place(), mode, given.annotators, given.seconds, think))
                 print(_line(found[-1]), flush=True)
@@ -87,29 +90,8 @@ def main() -> None:
     path.write_text(json.dumps({**facts, "results": [asdict(one) for one in found]}, indent=2) + "\n", encoding="utf-8")
 
 
-@contextmanager
-def _places(given: argparse.Namespace) -> Iterator[list[tuple[str, Any]]]:
-    """The databases, each with a way to get a fresh one."""
-    server: Any = nullcontext()
-    if given.postgres:
-        from tests.preferences.postgres import Server, binaries
-
-        programs = binaries()
-        if programs is None:
-            raise SystemExit("PostgreSQL is not installed")
-        server = Server(programs)
-    with tempfile.TemporaryDirectory() as folder, server as postgres:
-        numbers = iter(range(100))
-        places: list[tuple[str, Any]] = [("sqlite", lambda: str(Path(folder) / f"{next(numbers)}.db"))]
-        if given.database is not None:
-            places = [("url", lambda: given.database)]
-        if postgres is not None:
-            places.append(("postgresql", postgres.fresh))
-        yield places
-
-
 def measure(name: str, place: str, mode: str, annotators: int, seconds: float, think: float) -> Measured:
-    """One crowd at one fresh database."""
+    """One crowd at one database."""
     tokens = _prepare(place, annotators, int(seconds * _ITEMS_PER_SECOND))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -143,8 +125,6 @@ def _prepare(place: str, annotators: int, items: int) -> list[str]:
         for n in range(items)
     ]  # fmt: skip
     with PreferenceStore.open(place) as store:
-        from keel.preferences.desk import Desk
-
         people = People(store.database)
         store.add_items(made)
         Desk(store.database).enqueue(made, 3)
@@ -181,9 +161,9 @@ async def _crowd(
     """Seconds of every judgement and of every first request for items, and for how long the crowd was at it."""
     judged: list[float] = []
     asked: list[float] = []
-    no_tls = ssl.create_default_context()  # one for all: making one takes longer than a request
+    shared = ssl.create_default_context()  # one for all: making one takes longer than a request
     clients = [
-        httpx.AsyncClient(base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=60, verify=no_tls)
+        httpx.AsyncClient(base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=60, verify=shared)
         for token in tokens
     ]
     began = time.monotonic()

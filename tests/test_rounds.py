@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,11 +15,19 @@ from keel.errors import UserError
 from keel.preferences.store import PreferenceStore
 from keel.stages.lineage import Lineage
 
+FEW: dict[str, Any] = {
+    "log.to": [], "preflight": "off", "sft.limit": 64, "sft.batch_size": 8, "preferences.count": 24,
+    "preferences.sampling.max_tokens": 32, "reward.batch_size": 8, "ppo.limit": 32, "ppo.updates": 1,
+    "ppo.critic.warmup_updates": 0, "ppo.batch_size": 8, "ppo.sampling.max_tokens": 16, "evaluation.count": 8,
+    "evaluation.sampling.max_tokens": 32,
+}  # fmt: skip
+"""Few of everything: what goes from one round to the next does not hang on how much was learnt."""
+
 
 @pytest.fixture(scope="module")
 def looped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, rounds.Loop]:
     directory = tmp_path_factory.mktemp("loop")
-    recipe = load_recipe("recipes/smoke.yaml", {"preferences.count": 24, "log.to": [], "preflight": "off"})
+    recipe = load_recipe("recipes/smoke.yaml", FEW)
     return directory, rounds.loop(recipe, 2, directory, SilentDisplay())
 
 
@@ -69,7 +78,7 @@ def test_lineage_names_the_policy_and_the_judgements_of_the_rounds_before(looped
 def test_the_same_command_keeps_what_is_there_and_adds_rounds(looped: tuple[Path, rounds.Loop]) -> None:
     directory, loop = looped
     said: list[str] = []
-    recipe = load_recipe("recipes/smoke.yaml", {"preferences.count": 24, "log.to": [], "preflight": "off"})
+    recipe = load_recipe("recipes/smoke.yaml", FEW)
     again = rounds.loop(recipe, 2, directory, PlainDisplay(said.append))
     assert [one.win_rate for one in again.rounds] == [one.win_rate for one in loop.rounds]
     kept = [line for line in said if "so it is kept" in line]

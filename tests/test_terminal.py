@@ -18,6 +18,7 @@ import pytest
 from rich.cells import cell_len
 
 SMOKE = str(Path(__file__).parents[1] / "recipes" / "smoke.yaml")
+FEW = ("--threads", "1", "--ppo.limit", "64", "--ppo.sampling.max_tokens", "16")
 COLUMNS = 80
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 KEEL = [sys.executable, "-c", "from keel.cli import main; main()"]
@@ -67,7 +68,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def live(run: Path) -> str:
-    return in_terminal("run", SMOKE, "--dir", str(run), "--threads", "1")
+    return in_terminal("run", SMOKE, "--dir", str(run), *FEW)
 
 
 def test_a_run_is_no_wider_than_its_terminal(live: str) -> None:
@@ -78,7 +79,7 @@ def test_a_run_is_no_wider_than_its_terminal(live: str) -> None:
 
 
 def test_a_check_is_no_wider_than_its_terminal(tmp_path: Path) -> None:
-    said = in_terminal("check", SMOKE, "--dir", str(tmp_path / "run"))
+    said = in_terminal("check", SMOKE, "--dir", str(tmp_path / "run"), *FEW)
     assert too_wide(said) == []
     assert "\x1b[32mok" in said
 
@@ -90,10 +91,10 @@ def test_reports_are_no_wider_than_their_terminal(live: str, run: Path, tmp_path
 
 
 def test_a_file_gets_words_only(tmp_path: Path) -> None:
-    said = piped("run", SMOKE, "--dir", str(tmp_path / "run"), "--threads", "1")
+    said = piped("run", SMOKE, "--dir", str(tmp_path / "run"), *FEW)
     assert re.findall(r"[\x00-\x09\x0b-\x1f\x7f]|━", said) == []
     began, _, story = said.partition("WHAT HAPPENED")
     assert len(began.splitlines()) < 50
     assert len(story.splitlines()) < 80
-    checked = piped("check", SMOKE, "--dir", str(tmp_path / "other"))
+    checked = piped("check", SMOKE, "--dir", str(tmp_path / "other"), *FEW)
     assert re.findall(r"[\x00-\x09\x0b-\x1f\x7f]", checked) == []

@@ -107,11 +107,5 @@ def _can_go_round(recipe: Recipe) -> None:
 def _numbers(summary: Summary) -> dict[str, Any]:
     reward: Mapping[str, Any] = summary.stages.get("reward", {})
     names: Sequence[str] = ("win_rate", "win_rate_low", "win_rate_high", "gold_sft", "gold_ppo", "reward_ppo", "kl")
-    learnt = {"pairs": _all_pairs(reward), "accuracy": reward.get("accuracy")}
+    learnt = {"pairs": reward.get("pairs"), "accuracy": reward.get("accuracy")}
     return {**learnt, **{name: getattr(summary, name) for name in names}, "seconds": summary.seconds}
-
-
-def _all_pairs(reward: Mapping[str, Any]) -> int | None:
-    """Those that were trained on."""
-    pairs = reward.get("pairs")
-    return None if pairs is None else int(pairs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -12,15 +11,11 @@ import pytest
 from keel.cli import run as command
 from keel.config import Recipe, dump_recipe
 from keel.tasks.town_desk.task import TownDesk
+from stages.small import rows
 
 PAGE = (Path(__file__).parents[2] / "docs" / "preflight.md").read_text(encoding="utf-8")
 MEASURED = re.compile(r"\d+\.\d GiB|[\d,]+ tokens|\d\.\de[+-]\d\d|\d\d\.\d%")
 """Memory, and what comes of rounding."""
-
-
-def rows(path: Path, rows: list[dict[str, str]]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return str(path)
 
 
 @pytest.fixture

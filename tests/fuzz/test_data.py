@@ -28,8 +28,10 @@ from keel.data.formats import (
     read_rankings,
 )
 from keel.errors import UserError
-from keel.preferences.importing import PANDALM, Labels, read_labels
+from keel.preferences.votes_file.history import History, read_history
+from keel.preferences.votes_file.words import cell_text
 from keel.types import Conversation, Demonstration, Preference, Prompt, Ranking
+from preferences.tables import PANDALM
 
 from . import files
 from .budget import cases
@@ -41,7 +43,7 @@ READERS: dict[str, tuple[Callable[..., Rows[Any]], files.Kind]] = {
     "comparisons": (read_comparisons, files.Kind(files.preferences.good | files.rankings.good, files.rankings.names)),
     "prompts": (read_prompts, files.prompts),
 }
-LABELS = (*PANDALM.prompt, PANDALM.first, PANDALM.second)
+LABELS = (*PANDALM.prompt, str(PANDALM.first), str(PANDALM.second))
 PICKLE = b"cos\nsystem\n(S'false'\ntR."
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 LONGEST = 2000
@@ -212,16 +214,17 @@ def test_labels(folder: Path, data: st.DataObject) -> None:
     whole = write(rows)
     path = written(folder / f"data{suffix}", whole if suffix == ".parquet" else data.draw(files.damaged(whole)))
     try:
-        found = read_labels(path, PANDALM)
+        found = read_history(path, PANDALM)
     except UserError as error:
         sentence(error, path)
         return
     check_labels(found, reread(path) or rows)
 
 
-def check_labels(found: Labels, rows: list[files.Row]) -> None:
+def check_labels(found: History, rows: list[files.Row]) -> None:
     assert len(found.items) == len(rows) == len({item.id for item in found.items})
-    assert len(found.judgements) + found.empty == len(rows) * len(PANDALM.annotators)
+    votes = [row[name] for row in rows for name in PANDALM.annotators]
+    assert len(found.judgements) == sum(cell_text(vote) != "" for vote in votes)
     for item, row in zip(found.items, rows, strict=True):
         texts = [row[name] if isinstance(row[name], str) else json.dumps(row[name]) for name in LABELS]
         assert item.prompt[0].content == "\n\n".join(text for text in texts[:2] if text)

@@ -172,7 +172,7 @@ def test_code_of_an_unknown_architecture_is_refused(folder: Path, tmp_path: Path
     folders.plant_code(folder, tmp_path / "ran")
     told = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(told | {"model_type": "mine"}))
-    assert "cannot" in refused(folder) or "without running the model's own code" in refused(folder)
+    assert "without running the model's own code" in refused(folder)
     assert not (tmp_path / "ran").exists()
     assert not (folder / "ran").exists()
 

@@ -5,7 +5,18 @@ from itertools import combinations
 from pathlib import Path
 
 from keel.preferences.judgement import Answer, Item, Judgement, Votes, collect
+from keel.preferences.votes_file import Named
 from keel.types import Message
+
+PANDALM = Named(
+    prompt=("instruction", "input"),
+    first="response1",
+    second="response2",
+    annotators=("annotator1", "annotator2", "annotator3"),
+    id="idx",
+    values={"0": 0, "1": -1, "2": 1},
+)
+"""The columns of the PandaLM test set: 0 a tie, 1 and 2 the better response."""
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 

@@ -251,6 +251,24 @@ def test_undo_goes_back_step_by_step_and_ends(shop: Office) -> None:
     assert shop.store.judgements() == []
 
 
+def test_an_undo_that_is_sent_twice_undoes_once(shop: Office) -> None:
+    """The token names what is to be taken back; by the second time that is no longer the latest."""
+    shop.stock("x", "y")
+    say(shop, "ann")
+    served = one(shop, "ann")
+    kept = shop.store.judgements()
+    shop.desk.submit("ann", served.token, LEFT)
+    again = shop.desk.undo("ann", served.token)
+    assert again is not None
+    assert again.shown.assignment == served.shown.assignment
+    for token in (served.token, again.token, "nonsense"):
+        with pytest.raises(LeaseLostError, match="not what you said last"):
+            shop.desk.undo("ann", token)
+    assert shop.store.judgements() == kept
+    with pytest.raises(LeaseLostError, match="not what you said last"):
+        shop.desk.undo("bob", served.token)
+
+
 @pytest.mark.parametrize("answered", [False, True])
 def test_a_skip_stays_where_somebody_else_has_the_place(shop: Office, answered: bool) -> None:
     shop.stock("x")

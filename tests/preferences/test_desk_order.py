@@ -78,12 +78,13 @@ def test_waiting_counts_what_is_still_to_come(shop: Office) -> None:
     for each in served:
         shop.desk.submit("ann", each.token, LEFT)
     assert shop.desk.waiting() == 4
-    shop.desk.undo("ann")
+    undone = shop.desk.undo("ann")
+    assert undone is not None
     assert shop.desk.waiting() == 5
     shop.desk.set_aside("x", True)
-    left = shop.desk.waiting()
+    assert shop.desk.waiting() == 5 - (2 if undone.shown.assignment.item == "x" else 1)
     shop.desk.set_aside("x", False)
-    assert (left, shop.desk.waiting()) in ((4, 5), (3, 5))
+    assert shop.desk.waiting() == 5
 
 
 def test_set_aside_and_back(shop: Office) -> None:
@@ -246,8 +247,7 @@ def test_a_repeat_comes_with_swapped_sides_once(shop: Office) -> None:
         shop.desk.release("bob", served.token)
     assert say(shop, "ann") == repeated.item
     # the next may be the second (a skip: no), then the third, once two ordinary judgements have come after it
-    rest = [say(shop, "ann") for _ in range(1)]
-    assert "~" not in rest[0]
+    assert "~" not in say(shop, "ann")
     assert shop.desk.serve("ann") == []
     assert {said.item for said in shop.store.counted()} == {*"abcd"}
 

@@ -1,4 +1,4 @@
-"""Other people's files: the published numbers come out, and errors name file and line."""
+"""Other people's files in a recipe: the published numbers come out, and errors name file and line."""
 
 import functools
 import gzip
@@ -13,11 +13,13 @@ from keel.errors import UserError
 from keel.preferences.aggregate import majority, mean, to_preferences
 from keel.preferences.agreement import measure
 from keel.preferences.dawid_skene import dawid_skene
-from keel.preferences.importing import PANDALM, Columns, import_labels, read_labels
 from keel.preferences.judgement import Judgement, Votes, collect
+from keel.preferences.merging import merge
 from keel.preferences.store import PreferenceStore
+from keel.preferences.votes_file import Named
+from keel.preferences.votes_file.history import read_history
 
-from .tables import DATA
+from .tables import DATA, PANDALM
 
 PANDALM_FILE = DATA / "pandalm-testset-v1.json"
 UKP_FILE = DATA / "ukp-convincing-arguments.jsonl.gz"
@@ -30,11 +32,11 @@ needs_ukp = pytest.mark.skipif(
 @needs_pandalm
 def test_pandalm_as_published(place: str) -> None:
     with PreferenceStore.open(place) as store:
-        labels = read_labels(PANDALM_FILE, PANDALM)
-        assert (len(labels.items), len(labels.judgements), labels.empty) == (999, 2997, 0)
-        import_labels(store, labels)
+        labels = read_history(PANDALM_FILE, PANDALM)
+        assert (len(labels.items), len(labels.judgements)) == (999, 2997)
+        merge(store.database, labels)
         items, judgements = store.items(), store.history()
-        import_labels(store, labels)  # again changes nothing
+        merge(store.database, labels)  # again changes nothing
         assert store.history() == judgements
         assert store.annotators() == dict.fromkeys(PANDALM.annotators, "imported")
     votes = collect(judgements)
@@ -97,7 +99,7 @@ def test_ukp_spam_scores_find_those_who_disagree_with_everyone() -> None:
     assert worst.mean() < np.quantile(agreement, 0.2)
 
 
-COLUMNS = Columns(
+COLUMNS = Named(
     prompt=("question",), first="a", second="b", annotators=("kim", "lee"), values={"left": -2, "same": 0, "right": 2}
 )
 
@@ -106,9 +108,9 @@ def test_generic_columns_from_csv(place: str, tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     path.write_text('question,a,b,kim,lee\nWhy?,"Because,\nyes",No,left,\nHow?,Thus,So,same,right\n', encoding="utf-8")
     with PreferenceStore.open(place) as store:
-        labels = read_labels(path, COLUMNS)
-        assert (len(labels.items), len(labels.judgements), labels.empty) == (2, 3, 1)
-        import_labels(store, labels)
+        labels = read_history(path, COLUMNS)
+        assert (len(labels.items), len(labels.judgements)) == (2, 3)
+        merge(store.database, labels)
         first, second = store.items()
         assert (first.id, first.prompt[0].role, first.prompt[0].content) == ("labels:1", "user", "Why?")
         assert [answer.messages[0].content for answer in first.answers] == ["Because,\nyes", "No"]
@@ -123,8 +125,8 @@ def test_generic_columns_from_csv(place: str, tmp_path: Path) -> None:
 def test_numbers_mean_the_same_in_every_format(tmp_path: Path) -> None:
     row = {"idx": 7, "instruction": "Say", "input": "", "response1": "x", "response2": True}
     (tmp_path / "n.jsonl").write_text(json.dumps(row | {"annotator1": 2.0, "annotator2": "1", "annotator3": None}))
-    labels = read_labels(tmp_path / "n.jsonl", PANDALM)
-    assert ([said.strength for said in labels.judgements], labels.empty) == ([1, -1], 1)
+    labels = read_history(tmp_path / "n.jsonl", PANDALM)
+    assert [said.strength for said in labels.judgements] == [1, -1]
     (only,) = labels.items
     assert (only.id, only.prompt[0].content) == ("n:7", "Say")  # no blank line for the empty input
     assert only.answers[1].messages[0].content == "true"
@@ -135,7 +137,7 @@ def test_numbers_mean_the_same_in_every_format(tmp_path: Path) -> None:
     [
         (
             {"question": "?", "a": "x", "b": "y", "kim": "middle", "lee": ""},
-            r"labels.jsonl:2: column 'kim' holds 'middle'",
+            r"labels.jsonl:2, kim: the verdict 'middle' has no known meaning",
         ),
         ({"question": "?", "a": "x", "b": "y", "kim": "left"}, r"labels.jsonl:2: there is no column 'lee'"),
         ({"question": "?", "a": None, "b": "y", "kim": "", "lee": ""}, r"labels.jsonl:2: column 'a' holds null"),
@@ -145,7 +147,7 @@ def test_numbers_mean_the_same_in_every_format(tmp_path: Path) -> None:
         ),
         (
             {"question": "?", "a": "x", "b": "y", "kim": "m" * 500, "lee": ""},
-            r"labels.jsonl:2: column 'kim' holds 'm{59}…'; give it a meaning",
+            r"labels.jsonl:2, kim: the verdict 'm{59}…' has no known meaning; give it a meaning",
         ),
     ],
 )
@@ -154,9 +156,4 @@ def test_errors_name_the_line(tmp_path: Path, row: dict[str, object], message: s
     good = {"question": "?", "a": "x", "b": "y", "kim": "left", "lee": "right"}
     path.write_text("\n".join(json.dumps(each) for each in (good, row)))
     with pytest.raises(UserError, match=message):
-        read_labels(path, COLUMNS)
-
-
-def test_meanings_have_seven_steps() -> None:
-    with pytest.raises(UserError, match="must lie within"):
-        Columns(("q",), "a", "b", ("x",), {"5": 5})
+        read_history(path, COLUMNS)

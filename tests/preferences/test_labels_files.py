@@ -13,10 +13,13 @@ import pytest
 
 from keel.data.place import DATABASE
 from keel.errors import UserError
-from keel.preferences.importing import PANDALM, import_labels, read_labels
 from keel.preferences.judgement import Judgement, collect
+from keel.preferences.merging import merge
 from keel.preferences.store import PreferenceStore
 from keel.preferences.votes_file import Named, parse_meaning, read_votes
+from keel.preferences.votes_file.history import read_history
+
+from .tables import PANDALM
 
 Row = Mapping[str, Any]
 
@@ -108,11 +111,11 @@ def test_one_crowd_in_every_form_and_format(form: str, rows: Any, suffix: str, t
 
 
 def test_a_database_and_the_folder_of_a_run(tmp_path: Path) -> None:
-    labels = read_labels(
+    labels = read_history(
         write(tmp_path / "t.jsonl", [{"idx": r["id"], "instruction": "", "input": "", **r} for r in wide()]), PANDALM
     )
     with PreferenceStore.open(tmp_path / DATABASE) as store:
-        import_labels(store, labels)
+        merge(store.database, labels)
     for place in (tmp_path / DATABASE, tmp_path):
         found = read_votes(place)
         assert found.form == "database"

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import uvicorn
-
 from keel.preferences.database import Database
-from keel.preferences.judgement import Answer, Item, Judgement
-from keel.preferences.leases import Rules
+from keel.preferences.judgement import Answer, Item, Judgement, Role
 from keel.preferences.web.app import create_app
-from keel.preferences.web.limits import Rate, Rates
-from keel.preferences.web.site import Settings
+from keel.preferences.web.serving import address_of, in_background, listen
+from keel.preferences.web.site import PORT, Settings, Site
 from keel.types import Message
+from tests.web.kit import OFTEN
 
 SETTLED = 180  # milliseconds after which the page takes keys to be meant for the item that is shown
-_OFTEN = Rate(10_000.0, 1000.0)
 
-# Whatever the content policy refuses is said on the console, and what hostile texts would do leaves a mark.
+# Whatever the content policy refuses is said on the console.
 _WATCH = """
 document.addEventListener("securitypolicyviolation", (event) =>
   console.error(`CSP: ${event.violatedDirective} refused ${event.blockedURI} ${event.sample}`));
@@ -114,36 +110,26 @@ class Place:
         self._chromium = chromium
         self._contexts: list[Any] = []
         self.visits: list[Visit] = []
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.database = Database.open(folder / "preferences.db")
-        rates = Rates(_OFTEN, _OFTEN, _OFTEN)
-        self.settings = Settings(address=self.url, port=self.port, rates=rates, rules=Rules(), review_seconds=0.0)
-        self.app = create_app(self.database, self.settings)
-        self.site = self.app.state.site
-        self._server = uvicorn.Server(
-            uvicorn.Config(self.app, host="127.0.0.1", port=self.port, log_level="error", timeout_graceful_shutdown=1)
-        )
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        while not self._server.started:
-            time.sleep(0.01)
+        self._open = ExitStack()
+        database = self._open.enter_context(Database.open(folder / "preferences.db"))
+        listener = listen("127.0.0.1", 0, PORT)
+        self.url = address_of(listener, None)
+        port = listener.getsockname()[1]
+        app = create_app(database, Settings(address=self.url, port=port, rates=OFTEN, review_seconds=0.0))
+        self.site: Site = app.state.site
+        self._open.enter_context(in_background(app, listener))
 
     def close(self) -> None:
         for context in self._contexts:
             context.close()
-        self._server.should_exit = True
-        self._thread.join()
-        self.database.close()
+        self._open.close()
 
     def ask(self, items: Iterable[Item], wanted: int = 1, ranked: bool = False) -> None:
         given = list(items)
         self.site.store.add_items(given)
         self.site.desk.enqueue(given, wanted, ranked)
 
-    def link(self, name: str, role: str = "annotator") -> str:
+    def link(self, name: str, role: Role = "annotator") -> str:
         return f"{self.url}/in/{self.site.people.invite(name, role)}"
 
     def stranger(self, **options: Any) -> Visit:
@@ -156,7 +142,7 @@ class Place:
         self.visits.append(visit)
         return visit
 
-    def visit(self, name: str, role: str = "annotator", read: bool = True, path: str = "/", **options: Any) -> Visit:
+    def visit(self, name: str, role: Role = "annotator", read: bool = True, path: str = "/", **options: Any) -> Visit:
         """Somebody who signs in by a link. `read`: they have read the guidelines before, so that the pane is shut."""
         visit = self.stranger(**options)
         if read:

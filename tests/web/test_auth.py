@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,7 +113,8 @@ def test_nothing_is_to_be_had_without_signing_in(here: Office) -> None:
 
 def test_every_endpoint_is_in_these_lists(here: Office) -> None:
     paths = here.visitor(role="admin").get("/api/openapi.json").json()["paths"]
-    assert len(paths) == len({*_READ, *_WRITE} - {"/api/openapi.json"})
+    listed = {re.sub("/[x1](?=/|$)", "/{}", path) for path in (*_READ, *_WRITE)} - {"/api/openapi.json"}
+    assert {re.sub(r"\{\w+\}", "{}", path) for path in paths} == listed
 
 
 _REVIEWING = {"/api/review", "/api/review/annotators/x/state", "/api/review/items/x/aside"}

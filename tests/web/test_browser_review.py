@@ -1,5 +1,10 @@
 """The reviewer's page in a real browser: what it shows, and what a reviewer and an admin can do there."""
 
+import time
+from functools import partial
+
+import pytest
+
 from keel.preferences.leases import Verdict
 from tests.web.crowd import crowd
 from tests.web.place import Place, pair, pairs
@@ -21,6 +26,24 @@ def test_it_shows_progress_agreement_and_people(place: Place) -> None:
     }
     assert "100 %" in visit.text(".person[data-name=Öykü] [data-label=Left]")
     assert visit.page.locator("#invite").count() == 0  # that is for admins
+
+
+def test_the_last_day_is_the_newest_and_stands_on_the_right(place: Place) -> None:
+    place.ask(pairs(4))
+    place.site.people.invite("Mira", "annotator")
+    for days, count in ((3, 3), (0, 1)):
+        place.site.desk._clock = partial(days_ago, days)
+        for served in place.site.desk.serve("Mira", count):
+            place.site.desk.submit("Mira", served.token, Verdict(pressed=1), "1")
+    visit = place.visit("Rita", "reviewer", path="/review")
+    last = visit.page.locator("#progress-cards .card", has_text="On the last day")
+    assert last.locator(".big").inner_text() == "1 judgements"
+    heights = last.locator(".columns rect").evaluate_all("(all) => all.map((one) => one.height.baseVal.value)")
+    assert heights == pytest.approx([28, 28 / 3])
+
+
+def days_ago(days: int) -> float:
+    return time.time() - 86_400 * days
 
 
 def test_pausing_somebody_needs_a_reason_and_is_felt_at_once(place: Place) -> None:

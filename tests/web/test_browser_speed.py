@@ -1,20 +1,28 @@
-"""The next item is painted in under 100 ms after the key, at the 95th percentile."""
+"""The next item is there in under 100 ms: it waits for no reply and no timer, and costs the page little work.
 
-import os
+Other work of the machine lengthens the time from a key to the paint, but neither what the page waits for nor the
+processor's time that it takes, so these are looked at as well. The limit holds at the 95th percentile.
+"""
+
 from functools import partial
+from typing import Any
 
-from tests.web.place import Place, Visit, pair
+from tests.web.place import SETTLED, Place, Visit, pair
 
 ITEMS = 105
+LIMIT = 100.0  # milliseconds
 TEXT = "A sentence with **some** words about the harbour, the weather and the boats. " * 12
 
-# From the key's own time to the moment after the frame in which the prompt (or, for "x", one word) has changed.
+# `instant`: whether the prompt has changed when the page is done with the key itself; `painted`: milliseconds from the
+# key's own time to the moment after the frame in which it has changed.
 _STOPWATCH = """
+window.instant = [];
 window.painted = [];
-const mark = document.querySelector("header .brand b");
+const prompt = document.getElementById("prompt");
+let before = "";
 addEventListener("keydown", (event) => {
+  before = prompt.textContent;
   const from = event.timeStamp;
-  const place = event.key === "x" ? mark : document.getElementById("prompt");
   new MutationObserver((_, observer) => {
     observer.disconnect();
     requestAnimationFrame(() => {
@@ -22,45 +30,51 @@ addEventListener("keydown", (event) => {
       channel.port1.onmessage = () => window.painted.push(performance.now() - from);
       channel.port2.postMessage(null);
     });
-  }).observe(place, { childList: true });
-  if (event.key === "x") mark.textContent = "Keel";
+  }).observe(prompt, { childList: true });
 }, { capture: true });
+addEventListener("keydown", () => window.instant.push(prompt.textContent !== before));
 """
 
 
-def times(visit: Visit, keys: str) -> list[float]:
-    """Milliseconds from each key to the paint that it brings, sorted."""
-    visit.page.evaluate("window.painted.length = 0")
-    for number, key in enumerate(keys, start=1):
-        visit.page.wait_for_timeout(160)
-        visit.page.keyboard.press(key)
-        visit.until(partial(painted, visit, number))
-    return sorted(visit.page.evaluate("window.painted"))
+class Meter:
+    """The processor's time that the page's own thread has taken, whatever else the machine does."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._session: Any = visit.page.context.new_cdp_session(visit.page)
+        self._session.send("Performance.enable")
+
+    def milliseconds(self) -> float:
+        metrics = self._session.send("Performance.getMetrics")["metrics"]
+        return 1000 * next(float(one["value"]) for one in metrics if one["name"] == "ThreadTime")
 
 
 def painted(visit: Visit, count: int) -> bool:
-    return int(visit.page.evaluate("window.painted.length")) >= count
+    return int(visit.page.evaluate("window.painted.length")) == count
 
 
-def quiet() -> bool:
-    """Whether the times are the page's own: on a machine with more work than cores they are those of the queue."""
-    return os.getloadavg()[0] <= 2 * (os.cpu_count() or 1)
-
-
-def late(sorted_times: list[float]) -> float:
-    return sorted_times[int(0.95 * len(sorted_times))]
+def quantile(values: list[float], share: float) -> float:
+    return sorted(values)[int(share * len(values))]
 
 
 def test_the_next_item_is_there_in_an_instant(place: Place) -> None:
     place.ask(pair(f"item-{number}", f"Question {number}. {TEXT}", f"{TEXT} {number}", TEXT) for number in range(ITEMS))
     visit = place.visit("Mira")
     visit.page.evaluate(_STOPWATCH)
-    word = late(times(visit, "x" * 20))
-    items = times(visit, ("1234567" * ITEMS)[: ITEMS - 5])
+    meter, work = Meter(visit), []
+    for number, key in enumerate(("1234567" * ITEMS)[: ITEMS - 5], start=1):
+        visit.page.wait_for_timeout(SETTLED)
+        visit.settled()  # by then the reply to the key before has brought the items that are ahead
+        before = meter.milliseconds()
+        visit.page.keyboard.press(key)
+        visit.until(partial(painted, visit, number))
+        work.append(meter.milliseconds() - before)
+    times: list[float] = visit.page.evaluate("window.painted")
     print(
-        f"key to paint over {len(items)} items: median {items[len(items) // 2]:.1f} ms, 95 % {late(items):.1f} ms, "
-        f"most {items[-1]:.1f} ms; one word, 95 %: {word:.1f} ms"
+        f"{len(times)} items, key to paint: median {quantile(times, 0.5):.1f} ms, 95 % {quantile(times, 0.95):.1f} ms, "
+        f"most {max(times):.1f} ms; the page's work, 95 %: {quantile(work, 0.95):.1f} ms"
     )
     visit.settled()
     assert len(place.said()) == ITEMS - 5
-    assert late(items) < (100 if quiet() else 500)
+    assert visit.page.evaluate("window.instant") == [True] * (ITEMS - 5)
+    assert quantile(work, 0.95) < LIMIT
+    assert quantile(times, 0.95) < LIMIT

@@ -14,7 +14,7 @@ import pytest
 from keel.preferences.desk import Desk
 from keel.preferences.people import People
 from keel.preferences.store import PreferenceStore
-from tests.preferences.postgres import Server, binaries
+from tests.preferences.postgres import Server, binaries, do_without
 from tests.web.kit import pairs
 from tests.web.processes import Serving
 
@@ -61,7 +61,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield str(tmp_path / "labels.db")
     elif programs is None:
-        pytest.skip("PostgreSQL is not installed (Debian, Ubuntu: apt install postgresql)")
+        do_without()
     else:
         with Server(programs) as server:
             yield server.fresh()

@@ -284,20 +284,13 @@ class Recipe(Section):
                 "{key}: shared puts adapters on one frozen base and needs model.tuning: lora",
                 "model.layout",
             ),
-            (
-                self.task is not None and self.ppo.prompts is not None,
-                "{key}: a built-in task brings its own prompts; set task: null to use yours",
-                "ppo.prompts",
-            ),
-            (
-                self.task is not None and self.preferences.prompts is not None,
-                "{key}: a built-in task brings its own prompts; set task: null to use yours",
-                "preferences.prompts",
-            ),
-            (
-                self.task is not None and self.evaluation.prompts is not None,
-                "{key}: a built-in task brings its own prompts; set task: null to use yours",
-                "evaluation.prompts",
+            *(
+                (
+                    self.task is not None and getattr(self, section).prompts is not None,
+                    "{key}: a built-in task brings its own prompts; set task: null to use yours",
+                    f"{section}.prompts",
+                )
+                for section in ("ppo", "preferences", "evaluation")
             ),
             (
                 self.ppo.critic.warmup_updates >= self.ppo.updates,

@@ -40,6 +40,11 @@ def neighbour(path: Path, *others: str) -> str:
     return did_you_mean(path.name, (*others, *beside))
 
 
+def unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Why a text file cannot be read, in a few words."""
+    return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8"
+
+
 def short(text: str | Path, limit: int = 60) -> str:
     """The text, or as much of its beginning as an error has room for."""
     whole = str(text)

@@ -16,7 +16,7 @@ import jinja2
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from keel.data.place import neighbour, place
+from keel.data.place import neighbour, place, unreadable
 from keel.errors import UserError
 from keel.types import Conversation
 
@@ -81,9 +81,9 @@ def _read_file(path: Path) -> str:
     try:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise UserError(
-            f"{path}: cannot be read as a chat template ({reason}){neighbour(path, 'plain')}; give a Jinja file."
+            f"{path}: cannot be read as a chat template ({unreadable(error)}){neighbour(path, 'plain')}; "
+            "give a Jinja file."
         ) from None
     if not source.strip():
         raise UserError(f"{path}: the chat template is empty; give a Jinja file that writes the messages.")

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from keel.data.place import unreadable
 from keel.diagnostics.provenance import Origin, Precheck, read_origins, read_prechecks
 from keel.errors import UserError
 from keel.summary import Summary
@@ -160,8 +161,7 @@ def _text(path: Path) -> str:
 
 
 def _unreadable(path: Path, error: OSError | UnicodeDecodeError) -> UserError:
-    reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-    return UserError(f"{path} cannot be read ({reason}), though the run has that stage; run the stage again")
+    return UserError(f"{path} cannot be read ({unreadable(error)}), though the run has that stage; run the stage again")
 
 
 def _metric(row: dict[str, Any]) -> dict[str, float | None]:

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Mapping
 from random import Random, SystemRandom
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, exists, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from keel.errors import UserError
@@ -37,7 +37,7 @@ from keel.preferences.database import Database
 from keel.preferences.judgement import PROGRAMS, Assignment, Item, Judgement, Shown
 from keel.preferences.leases import LeaseLostError, NotWelcomeError, Receipt, Rules, Served, Verdict
 from keel.preferences.queue import begun, enter, gold, queued, repeat
-from keel.preferences.rows import item_of, judgement, places, positions, row, storable
+from keel.preferences.rows import STANDING, item_of, judgement, places, positions, row, storable
 from keel.preferences.store import shown
 
 _queue, _assigned, _said, _who = (
@@ -69,16 +69,9 @@ _LAST_SAID = (
     .order_by(_said.revision.desc())
     .limit(1)
 )
-_later = schema.judgements.alias().c
 _LAST_OF_ALL = (
     select(schema.judgements)
-    .where(
-        _said.annotator == bindparam("annotator"),
-        _said.kind != "withdrawn",
-        ~exists().where(
-            _later.item == _said.item, _later.annotator == _said.annotator, _later.supersedes == _said.revision
-        ),
-    )
+    .where(_said.annotator == bindparam("annotator"), STANDING)
     .order_by(_said.number.desc())
     .limit(1)
 )
@@ -89,7 +82,7 @@ _LEASE = (
 )
 _PROLONG = update(schema.assignments).where(_MINE).values(expires=bindparam("until"))
 _END = update(schema.assignments).where(_LIVE).values(expires=bindparam("until"))
-_STANDS = select(_assigned.shown).where(_MINE)
+_ASSIGNMENT = select(schema.assignments).where(_MINE)
 _KIND = select(_queue.ranked, _queue.repeats).where(_queue.item == bindparam("item"))
 
 
@@ -222,24 +215,27 @@ class Desk:
             remember_one(connection, asked.item, annotator)
         return Receipt(judged, repeated=False)
 
-    def undo(self, annotator: str) -> Served | None:
+    def undo(self, annotator: str, token: str | None = None) -> Served | None:
         """Withdraw the annotator's latest judgement and serve its item again; None where there is none.
 
         Raises LeaseLostError where others have taken all the places of an item that was skipped or flagged: it stays
-        so. Raises NotWelcomeError.
+        so; and where the latest judgement is not the one that was made with `token` (None: whichever it is), so that an
+        undo which is sent twice undoes once. Raises NotWelcomeError.
         """
         with self._database.write() as connection:
             now = self._clock()
             self._welcome(connection, annotator)
             last = connection.execute(_LAST_OF_ALL, {"annotator": annotator}).one_or_none()
-            if last is None:
+            theirs = None if last is None else _of(connection, last.item, annotator)
+            if token is not None and (theirs is None or theirs.token != token):
+                raise LeaseLostError("that is not what you said last; it stays, or was taken back before.")
+            if last is None or theirs is None:
                 return None
             connection.execute(insert(schema.judgements), row(judgement(last).withdraw(now)))
             remember_one(connection, last.item, annotator)
             if full(connection, last.item, annotator, now):  # counted without this judgement, which is withdrawn by now
                 raise LeaseLostError("somebody else has that item by now, so what you said about it stays.")
-            mine = {"of_item": last.item, "of_annotator": annotator}
-            return self._again(connection, annotator, last.item, connection.execute(_STANDS, mine).scalar_one(), now)
+            return self._again(connection, annotator, last.item, theirs.shown, now)
 
     def set_aside(self, item: str, aside: bool) -> None:
         """Stop asking about an item, or go on with it. Raises UserError where the item is not queued."""
@@ -304,8 +300,7 @@ class Desk:
         """Where the answers stand: drawn from (seed, item, annotator); in a repeat as in its original, swapped."""
         queued = connection.execute(_KIND, {"item": item.id}).one()
         if queued.repeats is not None:
-            original = {"of_item": queued.repeats, "of_annotator": annotator}
-            return positions(connection.execute(_STANDS, original).scalar_one())[::-1]
+            return positions(_of(connection, queued.repeats, annotator).shown)[::-1]
         if queued.ranked:
             drawn = seeded(self._seed, "sides", item.id, annotator).permutation(len(item.answers))
             return tuple(int(position) for position in drawn)
@@ -327,6 +322,11 @@ def _token() -> str:
 def _plain(token: str) -> str:
     """The token; "" for what can be none, and what no database could compare."""
     return token if token.isascii() and token.isprintable() else ""
+
+
+def _of(connection: Connection, item: str, annotator: str) -> Any:
+    """The annotator's assignment to an item, which is there."""
+    return connection.execute(_ASSIGNMENT, {"of_item": item, "of_annotator": annotator}).one()
 
 
 def _asked(connection: Connection, annotator: str, token: str) -> Any:

@@ -18,7 +18,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import Connection, and_, insert, select, update
 
@@ -115,29 +115,14 @@ class People:
     def invited(self, invitation: str) -> str:
         """Whose invitation this is, which stays as good as it was. Raises SignInError where it lets nobody in."""
         with self._database.read() as connection:
-            mine = and_(_tokens.hash == _hash(invitation), _tokens.scope == "invitation")
-            found = connection.execute(select(schema.tokens).where(mine)).one_or_none()
-        if found is None:
-            raise SignInError("this sign-in link is not known here; ask for a new one.")
-        if found.used is not None:
-            raise SignInError("this sign-in link has been used; each works once. Ask for a new one.")
-        if found.revoked is not None or found.expires <= self._clock():
-            raise SignInError("this sign-in link is no longer good; ask for a new one.")
-        return str(found.annotator)
+            return str(_good(connection, invitation, self._clock()).annotator)
 
     def sign_in(self, invitation: str) -> str:
         """The secret of a new session for an invitation, which is used up. Raises SignInError."""
         with self._database.write() as connection:
             now = self._clock()
-            mine = and_(_tokens.hash == _hash(invitation), _tokens.scope == "invitation")
-            found = connection.execute(select(schema.tokens).where(mine)).one_or_none()
-            if found is None:
-                raise SignInError("this sign-in link is not known here; ask for a new one.")
-            if found.used is not None:
-                raise SignInError("this sign-in link has been used; each works once. Ask for a new one.")
-            if found.revoked is not None or found.expires <= now:
-                raise SignInError("this sign-in link is no longer good; ask for a new one.")
-            connection.execute(update(schema.tokens).where(mine).values(used=now))
+            found = _good(connection, invitation, now)
+            connection.execute(update(schema.tokens).where(_tokens.number == found.number).values(used=now))
             return self._secret(connection, found.annotator, "session", self._lifetimes.session)
 
     def who(self, secret: str, kind: Literal["session", "token"]) -> Person | None:
@@ -227,6 +212,19 @@ class People:
         connection.execute(
             insert(schema.events), {"at": self._clock(), "by": by, "what": what, "whom": whom, "why": why}
         )
+
+
+def _good(connection: Connection, invitation: str, now: float) -> Any:
+    """The row of an invitation that lets somebody in; SignInError where it does not."""
+    mine = and_(_tokens.hash == _hash(invitation), _tokens.scope == "invitation")
+    found = connection.execute(select(schema.tokens).where(mine)).one_or_none()
+    if found is None:
+        raise SignInError("this sign-in link is not known here; ask for a new one.")
+    if found.used is not None:
+        raise SignInError("this sign-in link has been used; each works once. Ask for a new one.")
+    if found.revoked is not None or found.expires <= now:
+        raise SignInError("this sign-in link is no longer good; ask for a new one.")
+    return found
 
 
 def _hash(secret: str) -> str:

@@ -15,7 +15,7 @@ from keel.preferences.assign import seeded
 from keel.preferences.counts import HAS_ROOM
 from keel.preferences.judgement import Item
 from keel.preferences.leases import Rules
-from keel.preferences.rows import item_rows, items_of, turns
+from keel.preferences.rows import STANDING, item_rows, items_of, turns
 
 _AT_ONCE = 32  # items: seldom are more of them full for the moment, by the leases of others
 _queue, _assigned, _said = schema.queue.c, schema.assignments.c, schema.judgements.c
@@ -136,17 +136,11 @@ def _selected(connection: Connection, size: int, share: float, chance: Random) -
     return item, share / size + ((1 - share) / tied if highest else 0.0)
 
 
-_later, _copies = schema.judgements.alias().c, schema.queue.alias().c
+_copies = schema.queue.alias().c
 _COMPARED = (
     select(_said.item, _said.number, _said.kind)
     .join(schema.queue, and_(_queue.item == _said.item, _queue.purpose == "ordinary"))
-    .where(
-        _said.annotator == bindparam("annotator"),
-        _said.kind != "withdrawn",
-        ~exists().where(
-            _later.item == _said.item, _later.annotator == _said.annotator, _later.supersedes == _said.revision
-        ),
-    )
+    .where(_said.annotator == bindparam("annotator"), STANDING)
     .order_by(_said.number.desc())
     .offset(bindparam("after"))
     .subquery()

@@ -3,12 +3,21 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, literal, select
+from sqlalchemy import Connection, and_, bindparam, exists, literal, select
 from sqlalchemy.sql.expression import Select
 
 from keel.preferences import schema
 from keel.preferences.judgement import Answer, Item, Judgement
 from keel.types import Conversation, Message
+
+_said, _later = schema.judgements.c, schema.judgements.alias().c
+STANDING = and_(
+    _said.kind != "withdrawn",
+    ~exists().where(
+        _later.item == _said.item, _later.annotator == _said.annotator, _later.supersedes == _said.revision
+    ),
+)
+"""Of a judgement: that its annotator says so now."""
 
 _KEYS = 500  # keys in one IN (…): under every database's limit
 
@@ -105,16 +114,9 @@ def judgements_of(connection: Connection, items: Iterable[str] | None) -> list[J
     return [judgement(row) for row in sorted(rows, key=lambda row: row.number)]
 
 
-def latest() -> Select[Any]:
-    """What every annotator now says about every item: the rows of the latest revisions, withdrawn ones too."""
-    said = schema.judgements.c
-    newest = (
-        select(said.item, said.annotator, func.max(said.revision).label("revision"))
-        .group_by(said.item, said.annotator)
-        .subquery()
-    )
-    on = and_(said.item == newest.c.item, said.annotator == newest.c.annotator, said.revision == newest.c.revision)
-    return select(schema.judgements).join(newest, on).order_by(said.number)
+def standing() -> Select[Any]:
+    """What every annotator now says: the rows that no later revision supersedes, without the withdrawn, in order."""
+    return select(schema.judgements).where(STANDING).order_by(_said.number)
 
 
 def row(judgement: Judgement) -> dict[str, Any]:

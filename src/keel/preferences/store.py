@@ -22,10 +22,10 @@ from keel.preferences.rows import (
     items_of,
     judgement,
     judgements_of,
-    latest,
     places,
     positions,
     row,
+    standing,
     turns,
 )
 
@@ -199,7 +199,7 @@ class PreferenceStore:
         excluded annotators are in it, and those about gold items and repeats: see `counted`.
         """
         with self.database.read() as connection:
-            rows = connection.execute(latest().where(schema.judgements.c.kind != "withdrawn"))
+            rows = connection.execute(standing())
             return [judgement(each) for each in rows]
 
     def counted(self) -> list[Judgement]:
@@ -211,7 +211,7 @@ class PreferenceStore:
         checks = exists().where(queue.item == said.item, queue.purpose != "ordinary")
         excluded = exists().where(who.name == said.annotator, who.state == "excluded")
         with self.database.read() as connection:
-            rows = connection.execute(latest().where(said.kind != "withdrawn", ~checks, ~excluded))
+            rows = connection.execute(standing().where(~checks, ~excluded))
             return [judgement(each) for each in rows]
 
     def history(self) -> list[Judgement]:

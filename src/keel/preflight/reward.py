@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from keel.diagnostics.findings import Finding
 from keel.preferences.aggregate import to_preferences
 from keel.preferences.judgement import collect
+from keel.preferences.methods import aggregated
 from keel.preflight.endings import endings
 from keel.preflight.pairs import compared, pairs, sorted_by_label
 from keel.preflight.repeats import repeats
@@ -14,7 +15,7 @@ from keel.preflight.sample import ROWS, Start, made, spread_out
 from keel.preflight.templates import refusals
 from keel.preflight.truncation import cut_rows
 from keel.preflight.wording import wording
-from keel.stages.preferences import aggregated, preferences_are_there, preferences_of
+from keel.stages.preferences import preferences_are_there, preferences_of
 from keel.stages.seen import fingerprint
 from keel.stages.workspace import Workspace
 from keel.training.comparisons import comparisons
@@ -26,7 +27,7 @@ def judged(space: Workspace) -> Sequence[Preference | Ranking] | None:
     recipe = space.recipe
     if recipe.reward.data is None and recipe.preferences.labels.data is not None:
         labels = space.sources.labels(recipe.preferences.labels)
-        aggregate = aggregated(labels.items, collect(labels.judgements), recipe.preferences)
+        aggregate = aggregated(labels.items, collect(labels.judgements), recipe.preferences.aggregate)
         found: Sequence[Preference | Ranking] = to_preferences(labels.items, aggregate, recipe.preferences.ties, 0.0)
     elif preferences_are_there(space):
         found = preferences_of(space)

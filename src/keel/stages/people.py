@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from keel.config import Preferences as Settings
-from keel.data.place import DATABASE, place
+from keel.data.place import DATABASE, place, unreadable
 from keel.errors import UserError
 from keel.preferences.assign import Overlap, wanted
 from keel.preferences.desk import Desk
@@ -85,5 +85,6 @@ def _guidelines(settings: Settings) -> str | None:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UserError(f"preferences.people.guidelines {path}: cannot be read ({reason}); give a text file") from None
+        raise UserError(
+            f"preferences.people.guidelines {path}: cannot be read ({unreadable(error)}); give a text file"
+        ) from None

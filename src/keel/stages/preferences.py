@@ -17,18 +17,16 @@ from types import ModuleType
 
 import numpy as np
 
-from keel.config import Preferences as Settings
 from keel.data.formats import Rows
 from keel.data.place import DATABASE, place
 from keel.errors import UserError
 from keel.models.load import inspect_language_model
-from keel.preferences.aggregate import STEP, Aggregate, majority, mean, to_preferences
+from keel.preferences.aggregate import STEP, Aggregate, to_preferences
 from keel.preferences.agreement import Estimate, ceiling, measure
 from keel.preferences.assign import Overlap
-from keel.preferences.bradley_terry import crowd_bradley_terry
-from keel.preferences.dawid_skene import dawid_skene
-from keel.preferences.importing import import_labels
 from keel.preferences.judgement import Answer, Item, Votes, collect
+from keel.preferences.merging import merge
+from keel.preferences.methods import aggregated
 from keel.preferences.rounds import asked_for, note_asked
 from keel.preferences.simulate import simulate
 from keel.preferences.store import PreferenceStore
@@ -92,12 +90,12 @@ def collect_preferences(space: Workspace) -> None:
         return
     with PreferenceStore.open(_database(space)) as store, space.stage("preferences", None) as facts:
         if recipe.preferences.labels.data is not None:
-            import_labels(store, space.sources.labels(recipe.preferences.labels))
+            merge(store.database, space.sources.labels(recipe.preferences.labels))
         else:
             facts |= _ask(space, store)
             facts |= _judge(space, store)
         votes = collect(store.counted())
-        aggregate = aggregated(store.items(), votes, recipe.preferences)
+        aggregate = aggregated(store.items(), votes, recipe.preferences.aggregate)
         preferences = to_preferences(store.items(), aggregate, recipe.preferences.ties, STEP)
         if not preferences:
             raise UserError("no pair has a winner, so there is nothing to learn; set --preferences.ties keep")
@@ -119,7 +117,7 @@ def preferences_of(space: Workspace) -> Sequence[Preference | Ranking]:
     found: list[Preference] = []
     for path in (*map(_existing, recipe.preferences.earlier), space.directory / DATABASE):
         with PreferenceStore.open(str(path)) as store:
-            aggregate = aggregated(store.items(), collect(store.counted()), recipe.preferences)
+            aggregate = aggregated(store.items(), collect(store.counted()), recipe.preferences.aggregate)
             found += to_preferences(store.items(), aggregate, recipe.preferences.ties, STEP)
     return found
 
@@ -127,19 +125,6 @@ def preferences_of(space: Workspace) -> Sequence[Preference | Ranking]:
 def prompts_to_compare(space: Workspace) -> Asked:
     """The prompts whose answers are compared, at least `preferences.count` of them where there are so many."""
     return answerable(space, "preferences", _prompts(space), space.recipe.preferences.sampling)
-
-
-def aggregated(items: Sequence[Item], votes: Votes, settings: Settings) -> Aggregate:
-    """The votes, brought together by the method of the recipe."""
-    match settings.aggregate:
-        case "majority":
-            return majority(votes)
-        case "mean":
-            return mean(votes)
-        case "dawid-skene":
-            return dawid_skene(votes)
-        case "bradley-terry":
-            return crowd_bradley_terry(items, votes)
 
 
 def findings(votes: Votes, aggregate: Aggregate, seed: int) -> Facts:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 from keel.config import Labels as LabelSettings
 from keel.data.formats import Rows, read_comparisons, read_demonstrations, read_prompts
-from keel.preferences.importing import Columns, Labels, read_labels
+from keel.preferences.votes_file.columns import COUNTED, Named
+from keel.preferences.votes_file.history import History, read_history
 from keel.types import Demonstration, Preference, Prompt, Ranking
 
 T = TypeVar("T")
@@ -33,14 +33,20 @@ class Sources:
         """See `keel.data.formats.read_prompts`."""
         return self._rows(read_prompts, source, columns)
 
-    def labels(self, settings: LabelSettings) -> Labels:
-        """See `keel.preferences.importing.read_labels`; `settings.data` must name a table."""
-        meanings = dict[str | int, int](settings.values.items())
-        columns = Columns(settings.prompt, settings.first, settings.second, settings.annotators, meanings, settings.id)
-        key = (read_labels, settings.model_dump_json())
+    def labels(self, settings: LabelSettings) -> History:
+        """See `keel.preferences.votes_file.history.read_history`; `settings.data` must name a table."""
+        given = Named(
+            settings.prompt,
+            settings.first,
+            settings.second,
+            settings.annotators,
+            settings.id or COUNTED,
+            values=dict(settings.values),
+        )
+        key = (read_history, settings.model_dump_json())
         if key not in self._read:
-            self._read[key] = read_labels(Path(str(settings.data)), columns)
-        labels: Labels = self._read[key]
+            self._read[key] = read_history(str(settings.data), given)
+        labels: History = self._read[key]
         return labels
 
     def _rows(

@@ -258,74 +258,65 @@ class Alarms:
         return [Alarm(step, "negative_kl", "note", "ok", kl, sentence, REMEDY["negative_kl"])]
 
 
+Guard = Callable[[Alarms, Mapping[str, float]], Verdict | None]
+"""What a guard says of the newest update; None where it has nothing to judge."""
+
 _FORESIGHT = "value/explained_variance"
 _TRENDS = ("kl", "length", "policy/entropy", "truncated", "policy/clip_fraction", _FORESIGHT, "sampler_kl")
 
 
-def _kl(alarms: Alarms, _: Mapping[str, float]) -> Verdict | None:
-    limits, window = alarms.settings.kl, alarms.settings.window
-    if (trend := alarms.trend("kl", window)) is None:
-        return None
-    sentence = f"KL is {trend.now:.1f} nats per answer{_over(window)} ({_from(limits, 'g')})."
+def _kl(trend: Trend, settings: Guards) -> Verdict:
+    limits = settings.kl
+    sentence = f"KL is {trend.now:.1f} nats per answer{_over(settings)} ({_from(limits, 'g')})."
     return Verdict(level(trend.now, *limits), trend.now, sentence)
 
 
-def _length(alarms: Alarms, _: Mapping[str, float]) -> Verdict | None:
-    limits, window = alarms.settings.length, alarms.settings.window
-    if (trend := alarms.trend("length", window)) is None:
-        return None
+def _length(trend: Trend, settings: Guards) -> Verdict:
+    limits = settings.length
     factor = trend.now / max(trend.start, 1e-9)
     sentence = (
-        f"Answers have {trend.now:.0f} tokens{_over(window)}: {factor:.2f} times the {trend.start:.0f} of the first "
-        f"updates ({_from(limits, 'g')})."
+        f"Answers have {trend.now:.0f} tokens{_over(settings)}: {factor:.2f} times the {trend.start:.0f} of the "
+        f"first updates ({_from(limits, 'g')})."
     )
     return Verdict(level(factor, *limits), factor, sentence)
 
 
-def _entropy(alarms: Alarms, _: Mapping[str, float]) -> Verdict | None:
-    limits, window = alarms.settings.entropy, alarms.settings.window
-    if (trend := alarms.trend("policy/entropy", window)) is None:
-        return None
+def _entropy(trend: Trend, settings: Guards) -> Verdict:
+    limits = settings.entropy
     lost = 1 - trend.now / max(trend.start, 1e-9)
     sentence = (
-        f"Entropy is {trend.now:.2f} nats per token{_over(window)}: {abs(lost):.0%} {'below' if lost > 0 else 'above'} "
-        f"the {trend.start:.2f} of the first updates ({_from(limits, '.0%')})."
+        f"Entropy is {trend.now:.2f} nats per token{_over(settings)}: {abs(lost):.0%} "
+        f"{'below' if lost > 0 else 'above'} the {trend.start:.2f} of the first updates ({_from(limits, '.0%')})."
     )
     return Verdict(level(lost, *limits), lost, sentence)
 
 
-def _truncated(alarms: Alarms, _: Mapping[str, float]) -> Verdict | None:
-    limits, window = alarms.settings.truncated, alarms.settings.window
-    if (trend := alarms.trend("truncated", window)) is None:
-        return None
-    sentence = f"{trend.now:.1%} of the answers are cut off at the token limit{_over(window)} ({_from(limits, '.0%')})."
+def _truncated(trend: Trend, settings: Guards) -> Verdict:
+    limits = settings.truncated
+    sentence = (
+        f"{trend.now:.1%} of the answers are cut off at the token limit{_over(settings)} ({_from(limits, '.0%')})."
+    )
     return Verdict(level(trend.now, *limits), trend.now, sentence)
 
 
-def _clip_fraction(alarms: Alarms, _: Mapping[str, float]) -> Verdict | None:
-    limit, window = alarms.settings.clip_fraction, alarms.settings.window
-    if (trend := alarms.trend("policy/clip_fraction", window)) is None:
-        return None
-    sentence = f"{trend.now:.1%} of the tokens are clipped{_over(window)} (amber from {limit:.0%})."
+def _clip_fraction(trend: Trend, settings: Guards) -> Verdict:
+    limit = settings.clip_fraction
+    sentence = f"{trend.now:.1%} of the tokens are clipped{_over(settings)} (amber from {limit:.0%})."
     return Verdict(level(trend.now, limit), trend.now, sentence)
 
 
-def _explained_variance(alarms: Alarms, _: Mapping[str, float]) -> Verdict | None:
-    """The first window after the critic's warm-up is left out: a critic begins by knowing nothing."""
-    limit, window = alarms.settings.explained_variance, alarms.settings.window
-    if (trend := alarms.trend(_FORESIGHT, 2 * window)) is None:
-        return None
+def _explained_variance(trend: Trend, settings: Guards) -> Verdict:
+    limit = settings.explained_variance
     sentence = (
-        f"The critic explains {trend.now:.1%} of the variance of the returns{_over(window)} (amber below {limit:.0%})."
+        f"The critic explains {trend.now:.1%} of the variance of the returns{_over(settings)} "
+        f"(amber below {limit:.0%})."
     )
     return Verdict("amber" if trend.now < limit else "ok", trend.now, sentence)
 
 
-def _sampler_kl(alarms: Alarms, _: Mapping[str, float]) -> Verdict | None:
-    limit, window = alarms.settings.sampler_kl, alarms.settings.window
-    if (trend := alarms.trend("sampler_kl", window)) is None:
-        return None
-    sentence = f"Sampler and trainer are {trend.now:.2g} nats per token apart{_over(window)} (amber from {limit:g})."
+def _sampler_kl(trend: Trend, settings: Guards) -> Verdict:
+    limit = settings.sampler_kl
+    sentence = f"Sampler and trainer are {trend.now:.2g} nats per token apart{_over(settings)} (amber from {limit:g})."
     return Verdict(level(trend.now, limit), trend.now, sentence)
 
 
@@ -358,16 +349,27 @@ def _finite(_: Alarms, metrics: Mapping[str, float]) -> Verdict | None:
     return Verdict("ok", 0.0, "Every number is finite.")
 
 
-_GUARDS: Mapping[str, Callable[[Alarms, Mapping[str, float]], Verdict | None]] = {
+def _of(metric: str, judge: Callable[[Trend, Guards], Verdict], windows: int = 1) -> Guard:
+    """A guard over the trend of a metric, which says nothing before there were `windows` windows of values."""
+
+    def guard(alarms: Alarms, _: Mapping[str, float]) -> Verdict | None:
+        trend = alarms.trend(metric, windows * alarms.settings.window)
+        return None if trend is None else judge(trend, alarms.settings)
+
+    return guard
+
+
+_GUARDS: Mapping[str, Guard] = {
     "finite": _finite,
-    "kl": _kl,
+    "kl": _of("kl", _kl),
     "gold": _gold,
-    "length": _length,
-    "entropy": _entropy,
-    "truncated": _truncated,
-    "clip_fraction": _clip_fraction,
-    "explained_variance": _explained_variance,
-    "sampler_kl": _sampler_kl,
+    "length": _of("length", _length),
+    "entropy": _of("policy/entropy", _entropy),
+    "truncated": _of("truncated", _truncated),
+    "clip_fraction": _of("policy/clip_fraction", _clip_fraction),
+    # the first window after the critic's warm-up is left out: a critic begins by knowing nothing
+    "explained_variance": _of(_FORESIGHT, _explained_variance, windows=2),
+    "sampler_kl": _of("sampler_kl", _sampler_kl),
 }
 
 
@@ -376,8 +378,8 @@ def _from(limits: tuple[float, float], shape: str) -> str:
     return f"amber from {amber:{shape}}, red from {red:{shape}}"
 
 
-def _over(window: int) -> str:
-    return f", the median of {window} updates" if window > 1 else ""
+def _over(settings: Guards) -> str:
+    return f", the median of {settings.window} updates" if settings.window > 1 else ""
 
 
 def _listed(names: Sequence[str]) -> str:

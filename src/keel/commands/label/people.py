@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from keel.commands.arguments import Arguments
 from keel.commands.label.place import Place, existing, only_one_here
 from keel.errors import UserError
 
-_OF = "run or database that it is about; without it, the only one in this folder"
+if TYPE_CHECKING:
+    from keel.preferences.database import Database
 
 
 def invite(argv: Sequence[str]) -> None:
-    """keel label invite NAME [--role ROLE] [--of RUN|DATABASE] [--address URL] [--json]"""
+    """keel label invite NAME [--role ROLE] [--address URL] [--of RUN|DATABASE] [--json]"""
     arguments = Arguments(
         "label invite",
         "Make a link that lets somebody in once. Their browser then stays signed in for two weeks.",
@@ -23,23 +26,17 @@ def invite(argv: Sequence[str]) -> None:
     arguments.add_argument("name", metavar="NAME", help="what they are called here")
     arguments.add_argument("--role", choices=("annotator", "reviewer", "admin"), default="annotator", metavar="ROLE",
                            help="annotator (the default), reviewer or admin")  # fmt: skip
-    arguments.add_argument("--of", metavar="PLACE", help=_OF)
     arguments.add_argument("--address", metavar="URL", help="where people find the server, if it does not know itself")
-    arguments.add_argument("--json", action="store_true", help="print the result as one JSON object, and nothing else")
-    given = arguments.read(argv)
-    where = _place(given.of)
+    given, where = _read(arguments, argv)
     address = _address(where, given.address)
 
-    from keel.preferences.database import Database
     from keel.preferences.people import People
 
-    with Database.open(where.url_or_path) as database:
+    with _opened(where) as database:
         secret = People(database).invite(given.name, given.role)
     link = f"{address}/in/{secret}"
-    if given.json:
-        print(json.dumps({"name": given.name, "role": given.role, "link": link}, indent=2))
-    else:
-        print(f"{link}\n\nlets {given.name} in once, as {given.role}, within seven days. Whoever has it can use it.")
+    words = f"{link}\n\nlets {given.name} in once, as {given.role}, within seven days. Whoever has it can use it."
+    _say(given.json, {"name": given.name, "role": given.role, "link": link}, words)
 
 
 def token(argv: Sequence[str]) -> None:
@@ -53,20 +50,14 @@ def token(argv: Sequence[str]) -> None:
     arguments.add_argument("name", metavar="NAME", help="somebody who has been invited")
     arguments.add_argument("--scope", choices=("label", "review", "admin"), default="label", metavar="SCOPE",
                            help="label (the default), review or admin; no more than the role allows")  # fmt: skip
-    arguments.add_argument("--of", metavar="PLACE", help=_OF)
-    arguments.add_argument("--json", action="store_true", help="print the result as one JSON object, and nothing else")
-    given = arguments.read(argv)
-    where = _place(given.of)
+    given, where = _read(arguments, argv)
 
-    from keel.preferences.database import Database
     from keel.preferences.people import People
 
-    with Database.open(where.url_or_path) as database:
+    with _opened(where) as database:
         secret = People(database).issue(given.name, given.scope)
-    if given.json:
-        print(json.dumps({"name": given.name, "scope": given.scope, "token": secret}, indent=2))
-    else:
-        print(f"{secret}\n\nTo be sent as a header:  Authorization: Bearer {secret}")
+    words = f"{secret}\n\nTo be sent as a header:  Authorization: Bearer {secret}"
+    _say(given.json, {"name": given.name, "scope": given.scope, "token": secret}, words)
 
 
 def revoke(argv: Sequence[str]) -> None:
@@ -78,24 +69,17 @@ def revoke(argv: Sequence[str]) -> None:
         "keel label revoke ada",
     )
     arguments.add_argument("name", metavar="NAME", help="who it is")
-    arguments.add_argument("--of", metavar="PLACE", help=_OF)
-    arguments.add_argument("--json", action="store_true", help="print the result as one JSON object, and nothing else")
-    given = arguments.read(argv)
-    where = _place(given.of)
+    given, where = _read(arguments, argv)
 
-    from keel.preferences.database import Database
     from keel.preferences.people import People
 
-    with Database.open(where.url_or_path) as database:
+    with _opened(where) as database:
         people = People(database)
         if given.name not in people.states():
             raise UserError(f"nobody is called {given.name!r}; `keel label people` lists who is.")
         count = people.revoke(given.name, "command line")
-    print(
-        json.dumps({"name": given.name, "revoked": count}, indent=2)
-        if given.json
-        else f"{count} links, sessions and tokens of {given.name} let nobody in any more"
-    )
+    words = f"{count} links, sessions and tokens of {given.name} let nobody in any more"
+    _say(given.json, {"name": given.name, "revoked": count}, words)
 
 
 def people(argv: Sequence[str]) -> None:
@@ -103,15 +87,11 @@ def people(argv: Sequence[str]) -> None:
     arguments = Arguments(
         "label people", "List who is known here, and what they have judged.", "keel label people --of runs/mine"
     )
-    arguments.add_argument("--of", metavar="PLACE", help=_OF)
-    arguments.add_argument("--json", action="store_true", help="print the result as one JSON object, and nothing else")
-    given = arguments.read(argv)
-    where = _place(given.of)
+    given, where = _read(arguments, argv)
 
-    from keel.preferences.database import Database
     from keel.preferences.web.roll import roll
 
-    with Database.open(where.url_or_path) as database:
+    with _opened(where) as database:
         known = roll(database)
     if given.json:
         print(json.dumps([one.to_json() for one in known], indent=2))
@@ -125,8 +105,23 @@ def people(argv: Sequence[str]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _place(of: str | None) -> Place:
-    return existing(of) if of is not None else only_one_here()
+def _read(arguments: Arguments, argv: Sequence[str]) -> tuple[argparse.Namespace, Place]:
+    """What is given, and the database that it is about: every one of these commands has --of and --json."""
+    about = "run or database that it is about; without it, the only one in this folder"
+    arguments.add_argument("--of", metavar="PLACE", help=about)
+    arguments.add_argument("--json", action="store_true", help="print the result as one JSON object, and nothing else")
+    given = arguments.read(argv)
+    return given, existing(given.of) if given.of is not None else only_one_here()
+
+
+def _opened(where: Place) -> Database:
+    from keel.preferences.database import Database
+
+    return Database.open(where.url_or_path)
+
+
+def _say(as_json: bool, facts: dict[str, object], words: str) -> None:
+    print(json.dumps(facts, indent=2) if as_json else words)
 
 
 def _address(where: Place, given: str | None) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from keel.commands.arguments import Arguments
 from keel.commands.label.place import Place, at, beside, existing
-from keel.data.place import place
+from keel.data.place import place, unreadable
 from keel.errors import UserError
 
 if TYPE_CHECKING:
@@ -106,8 +106,7 @@ def _text(written: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UserError(f"{written}: cannot be read ({reason}); give a text file.") from None
+        raise UserError(f"{written}: cannot be read ({unreadable(error)}); give a text file.") from None
 
 
 def _read(source: str | None, flag: str) -> tuple[Item, ...]:

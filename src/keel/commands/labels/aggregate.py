@@ -13,7 +13,6 @@ from keel.commands.labels.source import add_source, read_source
 
 if TYPE_CHECKING:
     from keel.preferences.aggregate import Aggregate
-    from keel.preferences.judgement import Votes
     from keel.preferences.votes_file import VotesFile
 
 METHODS = {
@@ -46,12 +45,13 @@ def aggregate(argv: Sequence[str]) -> None:
 
     from keel.data.table import table_place, write_table
     from keel.preferences.judgement import collect
+    from keel.preferences.methods import aggregated
 
     out = None if given.out is None else table_place(given.out)
     source = read_source(given)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = aggregated(source, collect(source.judgements), given.method)
+        found = aggregated(source.items, collect(source.judgements), given.method)
     notes = list(dict.fromkeys(str(each.message) for each in caught))
     if out is not None:
         write_table(out, pairs_of(found))
@@ -61,24 +61,6 @@ def aggregate(argv: Sequence[str]) -> None:
         show(source, found, given.method, notes)
         if out is not None:
             print(f"\nwrote {len(found.votes.pairs):,} pairs to {out}")
-
-
-def aggregated(source: VotesFile, votes: Votes, method: str) -> Aggregate:
-    """The votes, brought together by this method. Bradley–Terry is the form with annotators, sides and ties."""
-    from keel.preferences.aggregate import majority, mean
-    from keel.preferences.bradley_terry import crowd_bradley_terry
-    from keel.preferences.dawid_skene import dawid_skene
-
-    match method:
-        case "majority":
-            return majority(votes)
-        case "mean":
-            return mean(votes)
-        case "dawid-skene":
-            return dawid_skene(votes)
-        case "bradley-terry":
-            return crowd_bradley_terry(source.items, votes)
-    raise ValueError(method)
 
 
 def pairs_of(found: Aggregate) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from keel.commands.arguments import Arguments
 from keel.commands.label.place import existing
-from keel.commands.labels.aggregate import METHODS, aggregated, pairs_of
+from keel.commands.labels.aggregate import METHODS, pairs_of
 from keel.commands.labels.shown import counted
 from keel.errors import UserError
 
@@ -112,6 +112,7 @@ def _counted(given: argparse.Namespace, where: str | Path) -> _Export:
     """Pairs or training data: of what counts, as the votes are read everywhere else."""
     from keel.preferences.exporting import AGGREGATED, aggregated_rows, pseudonyms
     from keel.preferences.judgement import collect
+    from keel.preferences.methods import aggregated
     from keel.preferences.store import PreferenceStore
     from keel.preferences.votes_file import read_votes
 
@@ -123,7 +124,7 @@ def _counted(given: argparse.Namespace, where: str | Path) -> _Export:
     votes = collect([said for said in source.judgements if not (given.rankings and said.kind == "ranking")])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = aggregated(source, votes, given.method or "majority") if votes.pairs else None
+        found = aggregated(source.items, votes, given.method or "majority") if votes.pairs else None
     notes = list(dict.fromkeys(str(each.message) for each in caught))
     counts: dict[str, Any] = {
         "items": len({said.item for said in source.judgements}),

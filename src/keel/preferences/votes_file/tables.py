@@ -110,8 +110,10 @@ def _cells(row: Record, columns: Layout, item: str) -> Iterator[Cell]:
     """The votes in a row; an empty cell is none."""
     if columns.form == "wide":
         for name in columns.annotators:
-            if verdict := verdict_text(_plain(row.fields.get(name), name, row.where)):
-                yield Cell(item, name, verdict, None, None, row.where)
+            if name not in row.fields:
+                raise UserError(f"{row.where}: there is no column '{name}'; the columns are {quoted(row.fields)}.")
+            if verdict := verdict_text(_plain(row.fields[name], name, row.where)):
+                yield Cell(item, name, verdict, None, None, f"{row.where}, {name}")
     elif columns.form == "long":
         yield from _vote(row.fields, columns, item, row.where)
     else:
@@ -192,7 +194,9 @@ def _text(row: Record, name: str) -> str:
     if isinstance(value, bool | int | float) and math.isfinite(value):
         return json.dumps(value)
     if not isinstance(value, str):
-        raise UserError(f"{row.where}: column '{name}' holds {kind(value)} where a text is needed; correct the cell.")
+        # pandas writes NaN for a missing text
+        found = "NaN or an infinity" if isinstance(value, float) else kind(value)
+        raise UserError(f"{row.where}: column '{name}' holds {found} where a text is needed; correct the cell.")
     return value
 
 

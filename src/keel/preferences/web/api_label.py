@@ -9,10 +9,10 @@ from sqlalchemy import exists, select
 from keel.errors import UserError
 from keel.preferences import schema
 from keel.preferences.guidelines import Guideline as Text
-from keel.preferences.rows import judgement, latest
+from keel.preferences.rows import judgement
 from keel.preferences.web import control, screen
 from keel.preferences.web.markdown import render
-from keel.preferences.web.refusals import Refusal, too_often
+from keel.preferences.web.refusals import Refusal
 from keel.preferences.web.schemas import (
     Count,
     Expires,
@@ -28,7 +28,7 @@ from keel.preferences.web.schemas import (
     Undone,
 )
 from keel.preferences.web.sessions import Anybody, Visitor, Worker
-from keel.preferences.web.site import Site, site_of
+from keel.preferences.web.site import site_of
 
 _SAID = {
     400: "the request is not understood",
@@ -93,7 +93,7 @@ def release(request: Request, who: Anybody, held: Held) -> Nothing:
 def judge(request: Request, who: Worker, judged: Judged, later: BackgroundTasks) -> Receipt:
     """Record a verdict; it is on disk when this answers. The same again changes nothing."""
     site, name = site_of(request), who.person.name
-    _not_too_often(site, who)
+    site.judging.admit(name)
     if judged.guideline > site.guideline():
         raise Refusal(409, f"there is no version {judged.guideline} of the guidelines; reload the page.")
     try:
@@ -115,10 +115,8 @@ def judge(request: Request, who: Worker, judged: Judged, later: BackgroundTasks)
 def undo(request: Request, who: Worker, wanted: Undo) -> Undone:
     """Withdraw your latest judgement; its item waits for you again."""
     site, name = site_of(request), who.person.name
-    _not_too_often(site, who)
-    if wanted.token is not None and not _is_latest(site, name, wanted.token):
-        raise Refusal(409, "that is not what you said last; it stays, or was taken back before.")
-    served = site.desk.undo(name)
+    site.judging.admit(name)
+    served = site.desk.undo(name, wanted.token)
     if served is None:
         return Undone(item=None, said=None, progress=site.progress.of(name))
     site.progress.undone(name)
@@ -154,18 +152,3 @@ def guideline_for(who: Visitor, text: Text) -> Guideline:
     return Guideline(
         version=text.version, text=text.text, html=render(text.text, breaks=False), at=text.at, author=author
     )
-
-
-def _is_latest(site: Site, annotator: str, token: str) -> bool:
-    """Whether the judgement that was made with this token is the annotator's latest that stands."""
-    said, assigned = schema.judgements.c, schema.assignments.c
-    standing = latest().where(said.annotator == annotator, said.kind != "withdrawn").order_by(None)
-    last = standing.order_by(said.number.desc()).limit(1).subquery()
-    lease = select(assigned.token).where(assigned.item == last.c.item, assigned.annotator == annotator)
-    with site.database.read() as connection:
-        return bool(connection.execute(lease).scalar_one_or_none() == token)
-
-
-def _not_too_often(site: Site, who: Visitor) -> None:
-    if wait := site.judging.wait(who.person.name):
-        raise too_often(wait)

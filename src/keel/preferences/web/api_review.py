@@ -75,7 +75,7 @@ def preview(request: Request, who: Admin, new: NewGuidelines) -> Preview:
 def invite(request: Request, who: Admin, new: Invited) -> Link:
     """A link that lets somebody in once, within seven days."""
     site = site_of(request)
-    secret = site.people.invite(_storable(new.name), new.role, who.person.name)
+    secret = site.people.invite(new.name, new.role, who.person.name)
     site.reviews.forget()
     return Link(name=new.name, role=new.role, link=f"{site.settings.address}/in/{secret}")
 

@@ -10,7 +10,7 @@ from keel.preferences.judgement import Judgement
 from keel.preferences.people import People
 from keel.preferences.quality import Gold, Limits, profiles, to_pause
 from keel.preferences.quality.verdict import Verdict
-from keel.preferences.rows import judgement, latest
+from keel.preferences.rows import judgement, standing
 
 BY = "quality control"
 _ACCEPTED: dict[int, Verdict] = {-1: "first", 0: "tie", 1: "second"}
@@ -33,10 +33,9 @@ def after(database: Database, people: People, limits: Limits, said: Judgement) -
             gold_of(row.item, row.expected)
             for row in connection.execute(select(queue.item, queue.expected).where(queue.purpose == "gold"))
         ]
-        mine = latest().where(
+        mine = standing().where(
             schema.judgements.c.annotator == said.annotator,
             schema.judgements.c.item.in_([each.item for each in gold]),
-            schema.judgements.c.kind != "withdrawn",
         )
         judged = [judgement(row) for row in connection.execute(mine)]
     reasons = to_pause(profiles(judged, gold, limits=limits), limits)

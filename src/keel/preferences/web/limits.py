@@ -10,7 +10,7 @@ from ipaddress import IPv6Address, ip_address
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from keel.preferences.web.refusals import Refusal, as_json
+from keel.preferences.web.refusals import Refusal, as_json, too_often
 
 _REMEMBERED = 10_000
 LONGEST_BODY = 64 * 1024
@@ -57,6 +57,11 @@ class Limiter:
             granted = tokens >= 1
             self._buckets[key] = (tokens - 1 if granted else tokens, now)
         return 0.0 if granted else (1 - tokens) / self._rate.per_second
+
+    def admit(self, key: str) -> None:
+        """Takes a token; refuses with 429 where there is none."""
+        if wait := self.wait(key):
+            raise too_often(wait)
 
     def _tokens(self, key: str, now: float) -> float:
         tokens, at = self._buckets.get(key, (self._rate.burst, now))

@@ -14,9 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from keel.preferences.people import SignInError
 from keel.preferences.web.limits import sender
-from keel.preferences.web.refusals import Refusal, too_often
+from keel.preferences.web.refusals import Refusal
 from keel.preferences.web.sessions import Visitor, from_our_page, require, same, session
-from keel.preferences.web.site import Site, site_of
+from keel.preferences.web.site import site_of
 
 router = APIRouter(include_in_schema=False)
 _STATIC = Path(str(files("keel.preferences.web") / "static"))
@@ -24,10 +24,6 @@ _KINDS = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".ico": "image/x-icon",
-    ".woff2": "font/woff2",
-    ".webmanifest": "application/manifest+json",
 }
 _NAME = re.compile(r"[A-Za-z0-9_-]+(?:[./][A-Za-z0-9_-]+)*")
 Secret = Annotated[str, Form(max_length=200)]
@@ -155,9 +151,7 @@ def _about(who: Visitor) -> dict[str, object]:
 
 
 def _not_too_often(request: Request) -> None:
-    site: Site = site_of(request)
-    if wait := site.sign_ins.wait(sender(request.client.host if request.client else None)):
-        raise too_often(wait)
+    site_of(request).sign_ins.admit(sender(request.client.host if request.client else None))
 
 
 @cache

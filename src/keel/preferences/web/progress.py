@@ -17,26 +17,27 @@ from sqlalchemy import Connection, and_, exists, func, select
 from keel.preferences import schema
 from keel.preferences.database import Database
 from keel.preferences.judgement import COUNTED, Judgement
+from keel.preferences.quality import Limits
+from keel.preferences.quality.pace import Timing
 from keel.preferences.rows import judgement
 from keel.preferences.web.schemas import Progress
 
 _FRESH = 30.0
 _RECENT = 50
-_IDLE = 300.0
 _SLACK = 20
 _queue, _assigned, _said = schema.queue.c, schema.assignments.c, schema.judgements.c
 
 
 @dataclass
 class _Page:
-    """One annotator: counts, the seconds that recent judgements took, when it was read, and the day it speaks of."""
+    """One annotator: counts, the seconds that recent judgements took, when it was read, and when its day began."""
 
     done: int
     today: int
     left: int
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
     at: float = 0.0
-    day: str = ""
+    day: float = 0.0
 
 
 class ProgressBook:
@@ -53,7 +54,7 @@ class ProgressBook:
         page = self._page(annotator)
         with self._lock:
             seconds = list(page.seconds)
-            active = sum(min(one, _IDLE) for one in seconds)
+            active = sum(min(one, Limits.idle) for one in seconds)
             return Progress(
                 done=page.done,
                 today=page.today,
@@ -86,13 +87,13 @@ class ProgressBook:
     def _page(self, annotator: str) -> _Page:
         """The annotator's page, read anew where it is old."""
         now = self._clock()
-        day = datetime.fromtimestamp(now).strftime("%Y-%m-%d")
+        day = _midnight(now)
         with self._lock:
             page = self._pages.get(annotator)
             if page is not None and now - page.at < _FRESH and page.day == day:
                 return page
         with self._database.read() as connection:
-            fresh = _count(connection, annotator, _midnight(now))
+            fresh = _count(connection, annotator, day)
         fresh.at, fresh.day = now, day
         with self._lock:
             if page is not None:
@@ -139,7 +140,4 @@ def _count(connection: Connection, annotator: str, midnight: float) -> _Page:
 
 def _seconds(said: Judgement) -> float | None:
     """How long a judgement took, None where unknown."""
-    start = said.served if said.seen is None else said.seen
-    if start is None or said.submitted is None or said.submitted < start:
-        return None
-    return said.submitted - start
+    return Timing(said.annotator, None, said.served, said.submitted, said.seen).seconds

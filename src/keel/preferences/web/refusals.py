@@ -1,5 +1,6 @@
 """Every way to say no: a status and one sentence, as JSON to programs and as a page to people."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,6 @@ from keel.errors import UserError, one_line
 from keel.preferences.leases import LeaseLostError, NotWelcomeError
 from keel.preferences.people import SignInError, State
 
-BUSY = 503
 _SENTENCES = {
     404: "there is nothing at this address.",
     405: "this address does not take that method.",
@@ -37,7 +37,7 @@ class Refusal(Exception):  # noqa: N818 (nothing went wrong)
 
 def too_often(wait: float) -> Refusal:
     """429; `wait` is in seconds."""
-    seconds = max(1, int(wait + 0.999))
+    seconds = math.ceil(wait)
     return Refusal(429, f"that was too often; wait {seconds} s and try again.", {"Retry-After": str(seconds)})
 
 
@@ -60,7 +60,7 @@ def refusal_of(error: Exception) -> Refusal:
             sentence = _SENTENCES.get(error.status_code, f"{error.detail}")
             return Refusal(error.status_code, sentence, error.headers)
         case OperationalError():
-            return Refusal(BUSY, "the database is busy or out of reach; try again.", {"Retry-After": "1"})
+            return Refusal(503, "the database is busy or out of reach; try again.", {"Retry-After": "1"})
     return Refusal(500, _SENTENCES[500])
 
 

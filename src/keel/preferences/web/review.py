@@ -21,7 +21,7 @@ from keel.preferences.quality.gold import Accuracy
 from keel.preferences.quality.pace import Pace
 from keel.preferences.quality.repeats import Consistency
 from keel.preferences.quality.sides import SideBias
-from keel.preferences.rows import items_of, judgement, latest
+from keel.preferences.rows import items_of, judgement, standing
 from keel.preferences.web import disputes
 from keel.preferences.web import schemas_review as shapes
 from keel.preferences.web.control import gold_of
@@ -128,7 +128,7 @@ def _read(connection: Connection) -> _Read:
     said = schema.judgements
     mine = said.c.annotator.in_(select(who.c.name).where(who.c.role.not_in(PROGRAMS)))
     history = [judgement(row) for row in connection.execute(select(said).where(mine).order_by(said.c.number))]
-    now = [judgement(row) for row in connection.execute(latest().where(mine, said.c.kind != "withdrawn"))]
+    now = [judgement(row) for row in connection.execute(standing().where(mine))]
     queue = {row.item: row for row in connection.execute(select(schema.queue))}
     wanted = {each.item for each in history} | {item for item, row in queue.items() if row.aside}
     items = {item.id: item for item in items_of(connection, sorted(wanted))}
@@ -191,11 +191,7 @@ def _annotators(database: Database, read: _Read, limits: quality.Limits) -> list
     profiles = quality.profiles(read.now, gold, repeats, timings, spam, limits)
     reliability = _reliability(_counting(read))
     return [
-        _annotator(
-            {"name": one.name, "role": one.role, "state": one.state, "judgements": one.judgements, "last": one.last},
-            reliability.get(one.name),
-            profiles.get(one.name),
-        )
+        _annotator(one.to_json(), reliability.get(one.name), profiles.get(one.name))
         for one in roll(database)
         if one.name in read.states
     ]

@@ -10,10 +10,10 @@ from keel.preferences.people import State
 
 LONGEST_NOTE = 2000
 LONGEST_REASON = 200
-_STORABLE = r"^[^\u0000]*$"  # PostgreSQL keeps no NUL
+STORABLE = r"^[^\u0000]*$"  # PostgreSQL keeps no NUL
 
-Note = Annotated[str, Field(max_length=LONGEST_NOTE, pattern=_STORABLE)]
-Reason = Annotated[str, Field(max_length=LONGEST_REASON, pattern=_STORABLE)]
+Note = Annotated[str, Field(max_length=LONGEST_NOTE, pattern=STORABLE)]
+Reason = Annotated[str, Field(max_length=LONGEST_REASON, pattern=STORABLE)]
 Token = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$")]
 
 
@@ -50,7 +50,7 @@ class Progress(BaseModel):
 
     done: int
     today: int
-    left: int | None
+    left: int
     per_hour: float | None
     median_seconds: float | None
 
@@ -136,7 +136,7 @@ class Judged(Sent):
     front of them. `ahead`: how many items beyond the next one the page wants to hold.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=_one_of_three)
+    model_config = ConfigDict(json_schema_extra=_one_of_three)
 
     token: Token
     guideline: Version

@@ -8,7 +8,7 @@ from keel.preferences.judgement import Kind, Role
 from keel.preferences.people import State
 from keel.preferences.quality.findings import Level
 from keel.preferences.quality.limits import Measure
-from keel.preferences.web.schemas import Reason, Sent, Turn
+from keel.preferences.web.schemas import STORABLE, Reason, Sent, Turn
 
 
 class Counts(BaseModel):
@@ -246,7 +246,7 @@ class Revoked(BaseModel):
 class NewGuidelines(Sent):
     """What annotators are told to look at, in Markdown."""
 
-    text: Annotated[str, Field(min_length=1, max_length=100_000, pattern=r"^[^\u0000]*$")]
+    text: Annotated[str, Field(min_length=1, max_length=100_000, pattern=STORABLE)]
 
 
 class Preview(BaseModel):

@@ -1,6 +1,5 @@
 """The process that serves: a free port, TLS, and an end that loses nothing."""
 
-import logging
 import signal
 import socket
 import ssl
@@ -107,8 +106,7 @@ def address_of(listener: socket.socket, tls: Tls | None) -> str:
 def serve(app: FastAPI, listener: socket.socket, tls: Tls | None, proxied: bool, started: Callable[[], None]) -> int:
     """Serves until a signal asks for the end, and returns its number.
 
-    `started` is called once requests are answered. `proxied`: a proxy on this machine says whom it asks for. Nothing
-    that holds a secret is logged: no request is.
+    `started` is called once requests are answered. `proxied`: a proxy on this machine says whom it asks for.
     """
     # threads that compute would otherwise keep the one that answers waiting for 5 ms each
     sys.setswitchinterval(_TURN)
@@ -143,8 +141,6 @@ def in_background(app: FastAPI, listener: socket.socket) -> Iterator[None]:
 
 def _config(app: FastAPI, tls: Tls | None, proxied: bool) -> uvicorn.Config:
     """Quiet, and nothing that holds a secret is logged: no request is."""
-    for name in ("uvicorn.error", "uvicorn"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     return uvicorn.Config(
         app,
         log_level="warning",

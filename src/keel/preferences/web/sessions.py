@@ -14,7 +14,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from keel.preferences.people import Person, Power
-from keel.preferences.web.refusals import Refusal, too_often
+from keel.preferences.web.refusals import Refusal
 from keel.preferences.web.site import Site, site_of
 
 CSRF_HEADER = "X-CSRF-Token"
@@ -48,8 +48,7 @@ def may(power: Power) -> Callable[..., Visitor]:
     def allowed(request: Request) -> Visitor:
         found = visitor(request)
         require(found.person, power)
-        if wait := site_of(request).asking.wait(found.person.name):
-            raise too_often(wait)
+        site_of(request).asking.admit(found.person.name)
         return found
 
     return allowed

@@ -3,10 +3,10 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, func, select
 
 from keel.preferences import schema
-from keel.preferences.counts import people_who_judged
+from keel.preferences.counts import to_come
 from keel.preferences.database import Database
 from keel.preferences.judgement import COUNTED, PROGRAMS
 
@@ -34,21 +34,17 @@ class Stock:
 def stock(database: Database) -> Stock:
     """Of one database."""
     ordinary = and_(_queue.purpose == "ordinary", _queue.aside.is_(False))
-    missing = func.coalesce(func.sum(_queue.wanted - people_who_judged(_queue.item)), 0)
-    people = and_(_who.name == _assigned.annotator, *(_who.role != program for program in PROGRAMS))
+    people = and_(_who.name == _assigned.annotator, _who.role.not_in(PROGRAMS))
     judged = (
         select(func.count())
         .select_from(schema.assignments.join(schema.annotators, people))
-        .where(or_(*(_assigned.said == kind for kind in COUNTED)))
+        .where(_assigned.said.in_(COUNTED))
     )
-    queries = (
-        select(func.count()).select_from(schema.queue).where(ordinary),
-        select(func.count()).select_from(schema.queue).where(ordinary, _queue.done.is_(True)),
-        select(missing).where(ordinary, _queue.done.is_(False)),
-        judged,
-    )
+    items = select(func.count()).select_from(schema.queue).where(ordinary)
+    queries = (items, items.where(_queue.done.is_(True)), judged)
     with database.read() as connection:
-        return Stock(*(int(connection.execute(query).scalar_one()) for query in queries))
+        queued, done, judgements = (int(connection.execute(query).scalar_one()) for query in queries)
+        return Stock(queued, done, to_come(connection), judgements)
 
 
 def nothing_is_queued(database: Database) -> bool:

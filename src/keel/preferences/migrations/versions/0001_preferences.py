@@ -8,6 +8,17 @@ down_revision = None
 
 
 def upgrade() -> None:
+    _asked()
+    _said()
+    if op.get_bind().dialect.name == "sqlite":
+        for verb in ("UPDATE", "DELETE"):
+            op.execute(
+                f"CREATE TRIGGER judgements_no_{verb.lower()} BEFORE {verb} ON judgements "
+                "BEGIN SELECT RAISE(ABORT, 'judgements are append-only'); END"
+            )
+
+
+def _asked() -> None:
     op.create_table(
         "items",
         sa.Column("number", sa.Integer, primary_key=True),
@@ -42,6 +53,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["item", "right"], ["answers.item", "answers.position"]),
         sa.CheckConstraint('"left" <> "right"', name="two_answers"),
     )
+
+
+def _said() -> None:
     op.create_table(
         "judgements",
         sa.Column("number", sa.Integer, primary_key=True),
@@ -77,9 +91,3 @@ def upgrade() -> None:
         sa.CheckConstraint("(kind = 'comparison') = (pressed IS NOT NULL)", name="pressed_if_compared"),
         sa.CheckConstraint("pressed BETWEEN -3 AND 3", name="seven_buttons"),
     )
-    if op.get_bind().dialect.name == "sqlite":
-        for verb in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER judgements_no_{verb.lower()} BEFORE {verb} ON judgements "
-                "BEGIN SELECT RAISE(ABORT, 'judgements are append-only'); END"
-            )

@@ -5,11 +5,11 @@ import { h, svg } from "./dom.js";
 export const percent = (value) => (value === null ? "–" : `${Math.round(100 * value)} %`);
 
 /** A bar from `low` to `high` with a mark at `value`, on a scale from `from` to 1; `line` is to compare with. */
-export function interval({ value, low, high }, { from = 0, line = null, tone = "sea" } = {}) {
+export function interval({ value, low, high }, { from = 0, line = null } = {}) {
   const at = (number) => 100 * Math.min(1, Math.max(0, (number - from) / (1 - from)));
   return svg(
     "svg",
-    { class: `interval ${tone}`, viewBox: "0 0 100 12", preserveAspectRatio: "none", "aria-hidden": "true" },
+    { class: "interval", viewBox: "0 0 100 12", preserveAspectRatio: "none", "aria-hidden": "true" },
     svg("rect", { class: "track", x: 0, y: 3, width: 100, height: 6, rx: 3 }),
     low !== null &&
       svg("rect", { class: "range", x: at(low), y: 3, width: Math.max(1, at(high) - at(low)), height: 6 }),
@@ -22,7 +22,7 @@ export function interval({ value, low, high }, { from = 0, line = null, tone = "
 export function bar(share) {
   return svg(
     "svg",
-    { class: "interval sea", viewBox: "0 0 100 12", preserveAspectRatio: "none", "aria-hidden": "true" },
+    { class: "interval", viewBox: "0 0 100 12", preserveAspectRatio: "none", "aria-hidden": "true" },
     svg("rect", { class: "track", x: 0, y: 3, width: 100, height: 6, rx: 3 }),
     svg("rect", { class: "value", x: 0, y: 3, width: 100 * Math.min(1, share), height: 6, rx: 3 }),
   );

@@ -1,7 +1,7 @@
 /** The dialog with the keys and the settings. */
 
 import { $, h } from "./dom.js";
-import { isDark, isOn, set, setting } from "./settings.js";
+import { isOn, set, setting, switchTheme } from "./settings.js";
 import { sides } from "./words.js";
 
 const pair = ([one, other]) => [
@@ -30,9 +30,9 @@ export class Help {
   /** `raw()` when raw text is turned on or off. */
   constructor(raw) {
     this.dialog = $("help");
-    $("open-help").addEventListener("click", () => this.open(this.ranked));
+    $("open-help").addEventListener("click", () => this.open());
     $("close-help").addEventListener("click", () => this.dialog.close());
-    $("theme").addEventListener("click", () => set("theme", isDark() ? "light" : "dark"));
+    $("theme").addEventListener("click", switchTheme);
     for (const name of ["confirm", "keys", "raw"]) {
       $(`setting-${name}`).addEventListener("change", (event) => {
         set(name, event.target.checked ? "on" : "off");
@@ -44,10 +44,11 @@ export class Help {
     }
   }
 
-  open(ranked) {
+  /** With the keys for items as the one that was shown last, `ranked` or not. */
+  open() {
     for (const name of ["confirm", "keys", "raw"]) $(`setting-${name}`).checked = isOn(name);
     for (const radio of this.dialog.querySelectorAll("[name=theme]")) radio.checked = radio.value === setting("theme");
-    const rows = [...(ranked ? RANKING : pair(sides())), ...ALWAYS].map(([keys, words]) =>
+    const rows = [...(this.ranked ? RANKING : pair(sides())), ...ALWAYS].map(([keys, words]) =>
       h("div", {}, h("dt", {}, ...keys.split(" ").map((key) => h("kbd", {}, key))), h("dd", {}, words)),
     );
     $("keys").replaceChildren(...rows);

@@ -3,10 +3,9 @@
 import { $, capital, h, scrollable } from "./dom.js";
 import { ago, votes } from "./gauges.js";
 import { conversation } from "./turns.js";
-import { stepWords } from "./words.js";
+import { DECLINES, stepWords } from "./words.js";
 
 const FIRST = 8;
-const KINDS = { both_bad: "both bad", skip: "skipped", flag: "flagged", ranking: "ranked" };
 
 /** `put(id, aside)` sets an item aside, or puts it back. */
 export function showDisagreements(disputed, put) {
@@ -108,7 +107,7 @@ function voteTable(said) {
 
 function voteWords(vote) {
   if (vote.order) return vote.order.map((place) => place + 1).join(" before ");
-  if (vote.strength === null) return capital(KINDS[vote.kind] ?? vote.kind);
+  if (vote.strength === null) return capital(DECLINES[vote.kind]);
   return capital(stepWords(vote.strength, ["first", "second"]));
 }
 

@@ -333,7 +333,7 @@ class Page {
       u: () => this.undo(),
       g: () => this.guidelines.toggle(),
       r: () => this.raw(),
-      "?": () => this.help.open(this.item?.ranked),
+      "?": () => this.help.open(),
       Escape: () => this.#escape(),
     });
     $("both-bad").addEventListener("click", () => decline("both_bad"));

@@ -16,7 +16,7 @@ const MEASURES = {
 
 export function showProgress({ counts, days, annotators }, now) {
   const wanted = counts.judgements + counts.missing;
-  const today = days.at(-1)?.judgements ?? 0;
+  const lately = days.slice(0, 21).map((day) => day.judgements); // the newest day comes first
   const active = annotators.filter((person) => person.last !== null && now - person.last < 900).length;
   $("progress-cards").replaceChildren(
     card("Judgements", number(counts.judgements), `of ${number(wanted)}`, bar(wanted ? counts.judgements / wanted : 0)),
@@ -28,9 +28,9 @@ export function showProgress({ counts, days, annotators }, now) {
     ),
     card(
       days.length > 0 ? "On the last day" : "By day",
-      days.length > 0 ? number(today) : "–",
+      days.length > 0 ? number(lately[0]) : "–",
       "judgements",
-      columns(days.slice(-21).map((day) => day.judgements)),
+      columns([...lately].reverse()),
       h("p", {}, `${number(active)} ${active === 1 ? "person" : "people"} in the last 15 minutes`),
     ),
     card(

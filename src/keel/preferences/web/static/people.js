@@ -1,10 +1,9 @@
 /** Everybody who labels: what is known of their judgements, and whether they may go on. */
 
-import { $, capital, h } from "./dom.js";
+import { $, h } from "./dom.js";
 import { ago, interval, percent } from "./gauges.js";
 import { buttonWords } from "./words.js";
 
-const STATES = { active: "active", paused: "paused", excluded: "excluded" };
 const ORDER = { red: 0, amber: 1, ok: 2 };
 const COLUMNS = [
   ["Name", ""],
@@ -68,7 +67,7 @@ function rows(person, now, acts) {
         "th",
         { scope: "row", role: "rowheader" },
         h("span", { class: "name", dir: "auto" }, person.name),
-        h("span", { class: `state ${person.state}` }, STATES[person.state]),
+        h("span", { class: `state ${person.state}` }, person.state),
         h("small", {}, person.role, person.last ? `, ${ago(person.last, now)}` : ""),
       ),
       ...(person.judgements > 0
@@ -137,15 +136,14 @@ function sentence(finding) {
 
 function buttons(person, { ask, revoke, admin, me }) {
   if (person.name === me || (person.role !== "annotator" && !admin)) return [];
-  const act = (words, state) =>
-    h(
-      "button",
-      { type: "button", "aria-label": `${words} ${person.name}`, onclick: () => ask(person.name, state) },
-      words,
-    );
+  const act = (state) => {
+    const [verb] = MEANINGS[state];
+    const asked = () => ask(person.name, state);
+    return h("button", { type: "button", "aria-label": `${verb} ${person.name}`, onclick: asked }, verb);
+  };
   return [
-    person.state === "active" ? act("Pause", "paused") : act("Let in", "active"),
-    person.state !== "excluded" && act("Exclude", "excluded"),
+    act(person.state === "active" ? "paused" : "active"),
+    person.state !== "excluded" && act("excluded"),
     admin &&
       h(
         "button",
@@ -188,7 +186,7 @@ export class StateDialog {
     const [verb, meaning] = MEANINGS[state];
     $("state-title").textContent = `${verb}: ${name}`;
     $("state-meaning").textContent = meaning;
-    $("state-do").textContent = capital(verb);
+    $("state-do").textContent = verb;
     $("state-why").value = "";
     this.dialog.showModal();
     $("state-why").focus();

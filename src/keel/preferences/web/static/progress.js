@@ -5,7 +5,7 @@ import { $, h } from "./dom.js";
 export function showProgress({ done, today, left, per_hour: pace }) {
   const facts = [
     ["today", today],
-    left === null ? ["in all", done] : ["left", left],
+    ["left", left],
     pace === null ? null : ["an hour", Math.round(pace)],
   ].filter((fact) => fact !== null);
   $("progress").replaceChildren(
@@ -13,6 +13,5 @@ export function showProgress({ done, today, left, per_hour: pace }) {
       h("span", { class: "fact" }, h("b", {}, number.toLocaleString("en")), ` ${words}`),
     ),
   );
-  $("share").hidden = left === null;
-  $("share").value = left === null || done + left === 0 ? 0 : done / (done + left);
+  $("share").value = done + left === 0 ? 0 : done / (done + left);
 }

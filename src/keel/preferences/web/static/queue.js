@@ -59,7 +59,7 @@ export class Queue {
 }
 
 function adopt(known, served) {
-  Object.assign(known, { token: served.token, expires: served.expires, revision: served.revision, undone: false });
+  Object.assign(known, { token: served.token, undone: false });
 }
 
 /** Whether two items have the same texts in the same places. */

@@ -8,7 +8,7 @@ import { wireInvitations } from "./invite.js";
 import { showDisagreements, showFlags } from "./items.js";
 import { showAgreement, showProgress } from "./overview.js";
 import { StateDialog, showPeople } from "./people.js";
-import { isDark, set } from "./settings.js";
+import { switchTheme } from "./settings.js";
 
 const ASK_AGAIN = 30_000;
 
@@ -26,7 +26,7 @@ async function show() {
   showAgreement(review.agreement);
   showPeople(review.annotators, now, { ask: (name, state) => dialog.open(name, state), revoke, admin, me });
   showDisagreements(review.disputed, put);
-  showFlags(review.flags, review.set_aside ?? [], now, put);
+  showFlags(review.flags, review.set_aside, now, put);
   showGuideline(guideline, admin, { publish, render });
   showEvents(review.events);
   asOf(now);
@@ -92,6 +92,6 @@ async function render(text) {
 wireInvitations(
   async (name, role) => (await act("/api/people", { name, role }, `There is a link for ${name}.`))?.link ?? null,
 );
-$("theme").addEventListener("click", () => set("theme", isDark() ? "light" : "dark"));
+$("theme").addEventListener("click", switchTheme);
 told(show);
 setInterval(() => told(refresh), ASK_AGAIN);

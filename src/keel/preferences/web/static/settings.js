@@ -20,10 +20,11 @@ export function toggle(name) {
   return isOn(name);
 }
 
-/** Whether the page is dark now, by choice or by the system. */
-export function isDark() {
+/** From light to dark or back, whether it is so by choice or by the system. */
+export function switchTheme() {
   const theme = setting("theme");
-  return theme === "dark" || (theme === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
+  const dark = theme === "dark" || (theme === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
+  set("theme", dark ? "light" : "dark");
 }
 
 function showTheme() {

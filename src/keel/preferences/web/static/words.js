@@ -37,9 +37,12 @@ export function letter(place) {
   return String.fromCharCode(65 + place);
 }
 
+/** What is said instead of a verdict. */
+export const DECLINES = { both_bad: "both bad", skip: "skipped", flag: "flagged" };
+
 /** What was said, in a few words. `verdict` is the body of a judgement. */
 export function verdictWords(verdict) {
   if (typeof verdict.pressed === "number") return pressedWords(verdict.pressed);
   if (verdict.places) return verdict.places.map(letter).join(" before ");
-  return { both_bad: "both bad", skip: "skipped", flag: "flagged" }[verdict.decline];
+  return DECLINES[verdict.decline];
 }
