@@ -31,6 +31,7 @@ from keel.models.attention import attend
 from keel.models.llama import FAMILY, is_of_the_family, is_plain
 from keel.rollout.matrix import Matrix
 from keel.rollout.memory import STEP, Memory
+from keel.rollout.replay import Replay, replay_on
 
 PASS = 2048
 """Tokens of the prompts that are read at once: it bounds memory, and what is read stays in the processor's cache."""
@@ -122,8 +123,9 @@ class Llama:
 class LlamaContext:
     """What a batch of rows has read; the same three calls as `keel.rollout.context.LibraryContext`."""
 
-    def __init__(self, model: Llama) -> None:
+    def __init__(self, model: Llama, replay: Replay | None = None) -> None:
         self._model = model
+        self._replay = replay_on(model.embedding.device) if replay is None else replay
 
     def read(self, prompts: Sequence[tuple[int, ...]]) -> Float[Tensor, "P V"]:
         """Logits of the token after each prompt; one row per prompt."""
@@ -137,6 +139,7 @@ class LlamaContext:
         self._memory = Memory(kept, lengths)
         kept.clear()  # so that a layer's first columns go as soon as longer ones are there
         self._next = lengths
+        self._lay_out()
         return model.logits(torch.cat(parts))
 
     def _read(self, trees: Sequence[Tree], first: int, kept: Sequence[tuple[Tensor, Tensor]]) -> Float[Tensor, "P E"]:
@@ -160,21 +163,32 @@ class LlamaContext:
 
     def append(self, tokens: Int[Tensor, " B"], going: Bool[Tensor, " B"]) -> Float[Tensor, "B V"]:
         """Logits of the token after these, one token per row; rows that have ended keep their position in the text."""
-        model = self._model
-        turns = model.rotations(self._next)
+        self._tokens.copy_(tokens)
+        self._positions.copy_(self._next)
         self._next = self._next + going
-        x = model.embedding[tokens].to(model.stream)
         self._memory.advance()
+        return self._replay.run(self._step, self._memory.layout)
+
+    def _step(self) -> Float[Tensor, "B V"]:
+        """The logits from `_tokens` at `_positions`; reads and writes nothing but tensors that stay where they are."""
+        model = self._model
+        turns = model.rotations(self._positions)
+        x = model.embedding[self._tokens].to(model.stream)
         for number, layer in enumerate(model.layers):
             query, key, value = model.heads_of(layer, x, turns)
             grouped = query.reshape(len(x), model.groups, -1, model.width)
             x = model.after(layer, x, self._memory.attend(number, grouped, key, value, model.scale))
         return model.logits(x)
 
+    def _lay_out(self) -> None:
+        """Where a step finds its tokens and their positions."""
+        self._tokens, self._positions = torch.zeros_like(self._next), torch.zeros_like(self._next)
+
     def select(self, rows: Int[Tensor, " b"]) -> None:
         """Go on with these rows, in this order; a row named n times is copied n times."""
         self._memory.select(rows)
         self._next = self._next[rows]
+        self._lay_out()
 
 
 def _layer(layer: Any, width: int, products: torch.dtype) -> Layer:

@@ -22,6 +22,8 @@ from torch import Tensor
 STEP = 16
 """Columns that are added at once: each growth copies what is there, and empty columns are computed and thrown away. A
 prompt's columns are a multiple of it too, so that products come in few sizes."""
+LONG_STEP = 128
+"""Columns that are added at once on a GPU, where each growth means that a graph is recorded anew."""
 
 
 class Memory:
@@ -39,10 +41,15 @@ class Memory:
         self._own = list(prompts)
         self._bias = bias.masked_fill(hidden[:, None, None], -torch.inf)  # 0, or −∞ where nothing is to be seen
         self._filled = width
+        self._column = torch.zeros(1, dtype=torch.long, device=lengths.device)
+        self._step = LONG_STEP if lengths.device.type == "cuda" else STEP
         self._opened = False
+        self.layout = 0
+        """Changes whenever a tensor that `attend` reads or writes is replaced by another."""
 
     def select(self, rows: Int[Tensor, " b"]) -> None:
         """Go on with these rows, in this order; a row may be named more than once."""
+        self.layout += 1
         count = len(self._bias)
         if not self._opened and len(rows) > int(torch.unique(rows).numel()):
             # nothing is written yet and prompts are continued more than once: they stand apart from now on
@@ -59,9 +66,11 @@ class Memory:
         """Open the column of the next token, for all layers."""
         self._opened = True
         if self._filled == self._bias.shape[-1]:
-            _each(self._own, lambda columns: _longer(columns, 0.0))
-            self._bias = _longer(self._bias.transpose(2, 3), -torch.inf).transpose(2, 3).contiguous()
+            _each(self._own, lambda columns: _longer(columns, 0.0, self._step))
+            self._bias = _longer(self._bias.transpose(2, 3), -torch.inf, self._step).transpose(2, 3).contiguous()
+            self.layout += 1
         self._bias[:, :, :, self._filled] = 0
+        self._column.fill_(self._filled)
         self._filled += 1
 
     def attend(
@@ -74,12 +83,14 @@ class Memory:
     ) -> Float[Tensor, "B G R D"]:
         """Write the token's key and value into the open column; softmax(scale·QKᵀ) V over all that the row has read.
 
-        Products are made in the format of the cache, the softmax within it in fp32 or wider.
+        Products are made in the format of the cache, the softmax within it in fp32 or wider. Which column is open is
+        read from a tensor, so that a recorded step writes into whichever is.
         """
         if not self._opened:
             raise ValueError("no column is open; call advance first")
         keys, values = self._own[layer]
-        keys[:, :, self._filled - 1], values[:, :, self._filled - 1] = key, value
+        keys.index_copy_(2, self._column, key.unsqueeze(2))
+        values.index_copy_(2, self._column, value.unsqueeze(2))
         scores = _scores(query, keys, self._bias, scale)
         if self._seats is None:
             return _mixed(torch.softmax(scores, dim=-1), values)
@@ -166,9 +177,9 @@ def _mixed(weights: Float[Tensor, "B G R n"], values: Float[Tensor, "B G n D"]) 
     return torch.bmm(weights.flatten(0, 1), values.flatten(0, 1)).view(*weights.shape[:3], -1)
 
 
-def _longer(columns: Float[Tensor, "B G n D"], empty: float) -> Float[Tensor, "B G m D"]:
-    """The same columns and `STEP` empty ones."""
+def _longer(columns: Float[Tensor, "B G n D"], empty: float, more: int) -> Float[Tensor, "B G m D"]:
+    """The same columns and so many empty ones."""
     rows, groups, filled, width = columns.shape
-    grown = columns.new_full((rows, groups, filled + STEP, width), empty)
+    grown = columns.new_full((rows, groups, filled + more, width), empty)
     grown[:, :, :filled] = columns
     return grown
