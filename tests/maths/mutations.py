@@ -345,8 +345,180 @@ MUTATIONS = [
         f"{ADVANTAGE_CHECK}    ratio = (logprobs - old_logprobs).exp()",
         f"{ADVANTAGE_CHECK}    ratio = 1 + (logprobs - old_logprobs)",
     ),
-    Mutation("losses.ppo_clip", "live old log-probs let through", OLD_CHECK, ""),
-    Mutation("losses.ppo_clip", "live advantages let through", ADVANTAGE_CHECK, ""),
+    Mutation(
+        "losses.ppo_clip",
+        "live old log-probs let through",
+        f"{OLD_CHECK}{ADVANTAGE_CHECK}    ratio =",
+        f"{ADVANTAGE_CHECK}    ratio =",
+    ),
+    Mutation("losses.ppo_clip", "live advantages let through", f"{ADVANTAGE_CHECK}    ratio =", "    ratio ="),
+    # Other surrogates
+    Mutation(
+        "losses.over_branches", "sum over the answer", ".index_add(0, branch, x) / sizes)", ".index_add(0, branch, x))"
+    ),
+    Mutation("losses.over_branches", "one answer's for all", "/ sizes)[branch]", "/ sizes)[branch * 0]"),
+    Mutation("losses.over_branches", "divided by the longest", "x) / sizes)", "x) / sizes.max())"),
+    Mutation("losses.cispo", "sign", "return -weight * advantages * logprobs", "return weight * advantages * logprobs"),
+    Mutation("losses.cispo", "live weight", "weight = (logprobs.detach() - old", "weight = (logprobs - old"),
+    Mutation("losses.cispo", "not cut off", "clamp(max=1 + high)\n    return", "clamp(max=float('inf'))\n    return"),
+    Mutation("losses.cispo", "cut off at high", ".clamp(max=1 + high)", ".clamp(max=high)"),
+    Mutation("losses.cispo", "cut off below", ".clamp(max=1 + high)", ".clamp(min=1 + high)"),
+    Mutation(
+        "losses.cispo", "without the advantage", "return -weight * advantages * logprobs", "return -weight * logprobs"
+    ),
+    Mutation(
+        "losses.cispo",
+        "live advantages let through",
+        f"{ADVANTAGE_CHECK}    weight =",
+        "    weight =",
+    ),
+    Mutation("losses.policy_gradient", "sign", "return -advantages * logprobs", "return advantages * logprobs"),
+    Mutation("losses.policy_gradient", "log-probs alone", "return -advantages * logprobs", "return -logprobs"),
+    Mutation(
+        "losses.policy_gradient",
+        "live advantages let through",
+        f"{ADVANTAGE_CHECK}    return -advantages",
+        "    return -advantages",
+    ),
+    Mutation(
+        "losses.truncated_weight",
+        "the wrong way round",
+        "(logprobs.detach() - sampler.detach())",
+        "(sampler.detach() - logprobs.detach())",
+    ),
+    Mutation("losses.truncated_weight", "not truncated", ".exp().clamp(max=cap)", ".exp()"),
+    Mutation("losses.truncated_weight", "with a gradient", "(logprobs.detach() - sampler", "(logprobs - sampler"),
+    Mutation("losses.truncated_weight", "cap below 1 let through", "not cap >= 1", "not cap >= 0"),
+    Mutation(
+        "returns.soft_overlong",
+        "rewards length",
+        "((limit - buffer - lengths) / buffer)",
+        "((lengths - limit + buffer) / buffer)",
+    ),
+    Mutation("returns.soft_overlong", "begins at the limit", "limit - buffer - lengths", "limit - lengths"),
+    Mutation("returns.soft_overlong", "without end", ".clamp(-1, 0)", ".clamp(max=0)"),
+    Mutation("returns.soft_overlong", "short answers gain", ".clamp(-1, 0)", ".clamp(min=-1)"),
+    Mutation("returns.soft_overlong", "buffer beyond the limit let through", "0 <= buffer <= limit", "0 <= buffer"),
+    # Straight from preferences
+    Mutation(
+        "preferences.dpo",
+        "β ignored",
+        "bradley_terry(beta * chosen, beta * rejected, probability, margin)",
+        "bradley_terry(chosen, rejected, probability, margin)",
+    ),
+    Mutation(
+        "preferences.dpo",
+        "answers swapped",
+        "bradley_terry(beta * chosen, beta * rejected, probability, margin)",
+        "bradley_terry(beta * rejected, beta * chosen, probability, margin)",
+    ),
+    Mutation(
+        "preferences.dpo",
+        "margin ignored",
+        "beta * rejected, probability, margin)",
+        "beta * rejected, probability, 0 * margin)",
+    ),
+    Mutation(
+        "preferences.dpo",
+        "label ignored",
+        "beta * rejected, probability, margin)",
+        "beta * rejected, probability * 0 + 1, margin)",
+    ),
+    Mutation(
+        "preferences.smoothed", "no smoothing", "probability * (1 - flips) + (1 - probability) * flips", "probability"
+    ),
+    Mutation(
+        "preferences.smoothed",
+        "shrunk to nothing",
+        "probability * (1 - flips) + (1 - probability) * flips",
+        "probability * (1 - flips)",
+    ),
+    Mutation(
+        "preferences.robust_dpo", "not divided", "(probability - flips) / (1 - 2 * flips)", "(probability - flips)"
+    ),
+    Mutation("preferences.robust_dpo", "sign of the flips", "(probability - flips)", "(probability + flips)"),
+    Mutation(
+        "preferences.robust_dpo", "answers swapped", "h = beta * (chosen - rejected)", "h = beta * (rejected - chosen)"
+    ),
+    Mutation(
+        "preferences.robust_dpo",
+        "clean labels only",
+        "-right * logsigmoid(h) - (1 - right) * logsigmoid(-h)",
+        "-right * logsigmoid(h)",
+    ),
+    Mutation("preferences.ipo", "goal of 1/τ", "1 / (2 * tau)", "1 / tau"),
+    Mutation("preferences.ipo", "answers swapped", "h, goal = chosen - rejected,", "h, goal = rejected - chosen,"),
+    Mutation(
+        "preferences.ipo",
+        "label ignored",
+        "probability * (h - goal).square() + (1 - probability) * (h + goal).square()",
+        "(h - goal).square()",
+    ),
+    Mutation("preferences.kto", "good and bad swapped", "torch.where(desirable,", "torch.where(~desirable,"),
+    Mutation("preferences.kto", "baseline added", "(logratio - baseline)", "(logratio + baseline)"),
+    Mutation("preferences.kto", "baseline ignored", "(logratio - baseline)", "(logratio)"),
+    Mutation(
+        "preferences.kto",
+        "weights swapped",
+        "desirable_weight * (-gain).sigmoid(), undesirable_weight * gain",
+        "undesirable_weight * (-gain).sigmoid(), desirable_weight * gain",
+    ),
+    Mutation("preferences.kto", "good answers lowered", "(-gain).sigmoid()", "gain.sigmoid()"),
+    Mutation(
+        "preferences.kto_baseline",
+        "below 0",
+        "max(0.0, mismatched.detach().mean().item())",
+        "mismatched.detach().mean().item()",
+    ),
+    Mutation("preferences.kto_baseline", "sum", ".mean().item()", ".sum().item()"),
+    Mutation("preferences.simpo", "no margin", "torch.full_like(chosen, gamma)", "torch.zeros_like(chosen)"),
+    Mutation(
+        "preferences.simpo",
+        "β ignored",
+        "bradley_terry(beta * chosen, beta * rejected, probability, torch",
+        "bradley_terry(chosen, rejected, probability, torch",
+    ),
+    Mutation(
+        "preferences.odds_ratio",
+        "log-probs for odds",
+        "bradley_terry(_logit(chosen), _logit(rejected)",
+        "bradley_terry(chosen, rejected",
+    ),
+    Mutation(
+        "preferences.odds_ratio",
+        "answers swapped",
+        "bradley_terry(_logit(chosen), _logit(rejected)",
+        "bradley_terry(_logit(rejected), _logit(chosen)",
+    ),
+    Mutation(
+        "preferences.odds_ratio",
+        "no probability let through",
+        "if (chosen > 0).any() or (rejected > 0).any():",
+        "if False:",
+    ),
+    Mutation("preferences._logit", "sign", "return logprob - (", "return logprob + ("),
+    Mutation("preferences._logit", "P = 1 is infinite", ".clamp(min=torch.finfo(logprob.dtype).tiny)", ""),
+    Mutation("preferences._check_beta", "β of 0 let through", "not beta > 0", "beta < 0"),
+    Mutation(
+        "preferences._check_flips", "half of the labels wrong let through", "0 <= flips < 0.5", "0 <= flips <= 0.5"
+    ),
+    # The best of n
+    Mutation("best_of.best_of_weights", "n for n − 1", "_log_choose(i, n - 1) - whole", "_log_choose(i, n) - whole"),
+    Mutation(
+        "best_of.best_of_weights", "the worst", "order = proxy.argsort()", "order = proxy.argsort(descending=True)"
+    ),
+    Mutation(
+        "best_of.best_of_weights", "ties by chance", "shares: Tensor = (levels / size)[alike]", "shares = weights"
+    ),
+    Mutation("best_of.best_of_weights", "more than there are let through", "1 <= n <= count", "1 <= n"),
+    Mutation(
+        "best_of.best_of",
+        "by the score itself",
+        "best_of_weights(proxy, n) * score",
+        "best_of_weights(score, n) * score",
+    ),
+    Mutation("best_of.best_of_kl", "n for n − 1", "(n - 1) / n", "n / n"),
+    Mutation("best_of.best_of_kl", "log alone", "math.log(n) - (n - 1) / n", "math.log(n)"),
     Mutation("losses.ppo_clip, ppo_clipped", "low > 1 let through", "0 <= low <= 1 and", "0 <= low and"),
     Mutation("losses.ppo_clip, ppo_clipped", "low < 0 let through", "0 <= low <= 1 and", "low <= 1 and"),
     Mutation("losses.ppo_clip, ppo_clipped", "high < 0 let through", "and high >= 0", "and high == high"),

@@ -12,12 +12,16 @@ from torch import Tensor
 from keel.maths.losses import (
     bradley_terry,
     centring,
+    cispo,
     crowd_bradley_terry,
     kwise,
     nll,
+    over_branches,
     plackett_luce,
+    policy_gradient,
     ppo_clip,
     ppo_clipped,
+    truncated_weight,
     value_clip,
 )
 
@@ -385,3 +389,90 @@ def test_value_clip_refusals() -> None:
         value_clip(live, live, column(1), 0.2)
     with pytest.raises(ValueError, match="returns carries a gradient"):
         value_clip(live, column(0), live, 0.2)
+
+
+# Other surrogates
+
+
+def test_cispo_by_hand() -> None:
+    """Ratios .5, 1 and 3 with a cap of 1 + .5: −w·A·log π with w = .5, 1, 1.5, and a gradient of −w·A."""
+    old = column(-1.0, -2.0, -3.0)
+    logprobs = (old + column(math.log(0.5), 0.0, math.log(3.0))).requires_grad_()
+    advantages = column(2.0, -1.0, 1.0)
+    weights = column(0.5, 1.0, 1.5)
+    loss = cispo(logprobs, old, advantages, 0.5)
+    torch.testing.assert_close(loss, -weights * advantages * logprobs)
+    torch.testing.assert_close(slope(loss, logprobs), -weights * advantages)
+
+
+def test_the_policy_gradient_by_hand() -> None:
+    logprobs = column(-1.0, -2.0).requires_grad_()
+    loss = policy_gradient(logprobs, column(2.0, -0.5))
+    torch.testing.assert_close(loss, column(2.0, -1.0))
+    torch.testing.assert_close(slope(loss, logprobs), column(-2.0, 0.5))
+
+
+def test_at_ratio_1_all_surrogates_have_one_gradient() -> None:
+    old = column(-1.0, -2.0, -0.3)
+    advantages = column(1.0, -2.0, 0.5)
+    found = []
+    for surrogate in (
+        lambda x: ppo_clip(x, old, advantages, 0.2, 0.2),
+        lambda x: cispo(x, old, advantages, 0.2),
+        lambda x: policy_gradient(x, advantages),
+    ):
+        logprobs = old.clone().requires_grad_()
+        found.append(slope(surrogate(logprobs), logprobs))
+    for one in found:
+        torch.testing.assert_close(one, -advantages)
+
+
+def test_what_must_be_constant_is_asked_to_be() -> None:
+    live, still = column(-1.0).requires_grad_(), column(-1.0)
+    for wrong in (
+        lambda: cispo(still, live, still, 0.2),
+        lambda: cispo(still, still, live, 0.2),
+        lambda: policy_gradient(still, live),
+    ):
+        with pytest.raises(ValueError, match="carries a gradient"):
+            wrong()
+    with pytest.raises(ValueError, match="the clip must have"):
+        cispo(still, still, still, -0.1)
+
+
+def test_over_branches_by_hand() -> None:
+    """Answers of 2 and of 3 tokens, one after the other and mixed."""
+    x = column(1.0, 3.0, 0.0, 6.0, 3.0)
+    torch.testing.assert_close(over_branches(x, torch.tensor([0, 0, 1, 1, 1])), column(2.0, 2.0, 3.0, 3.0, 3.0))
+    torch.testing.assert_close(over_branches(x, torch.tensor([1, 0, 1, 0, 0])), column(0.5, 4.0, 0.5, 4.0, 4.0))
+    given = x.clone().requires_grad_()
+    (over_branches(given, torch.tensor([0, 0, 1, 1, 1])) * column(1, 0, 0, 0, 0)).sum().backward()
+    torch.testing.assert_close(given.grad, column(0.5, 0.5, 0, 0, 0))
+
+
+def test_a_ratio_of_the_whole_answer_is_the_geometric_mean_of_its_tokens() -> None:
+    old, logprobs = column(-1.0, -2.0), column(-0.5, -1.9)
+    branch = torch.tensor([0, 0])
+    found = ppo_clip(over_branches(logprobs, branch), over_branches(old, branch), column(-1.0, -1.0), 0.5, 0.5)
+    ratio = math.sqrt(math.exp(0.5) * math.exp(0.1))
+    torch.testing.assert_close(found, column(ratio, ratio))
+
+
+def test_truncated_weights_by_hand() -> None:
+    """e^.5 stays, e^2 is cut off at 2; nothing has a gradient, and C = ∞ is the ratio itself."""
+    logprobs, sampler = column(-1.0, -1.0, -2.0).requires_grad_(), column(-1.5, -3.0, -1.0)
+    found = truncated_weight(logprobs, sampler, 2.0)
+    torch.testing.assert_close(found, column(math.exp(0.5), 2.0, math.exp(-1.0)))
+    assert not found.requires_grad
+    torch.testing.assert_close(truncated_weight(logprobs, sampler, math.inf), column(0.5, 2.0, -1.0).exp())
+    with pytest.raises(ValueError, match="at least 1"):
+        truncated_weight(logprobs, sampler, 0.5)
+
+
+def test_untruncated_weights_are_unbiased() -> None:
+    """E_sampler[π/π_sampler·f] = E_π[f], over four tokens; a cap makes it smaller."""
+    policy, sampler = column(0.1, 0.2, 0.3, 0.4), column(0.4, 0.3, 0.2, 0.1)
+    value = column(1.0, -2.0, 3.0, 0.5)
+    free, capped = (truncated_weight(policy.log(), sampler.log(), cap) for cap in (math.inf, 2.0))
+    assert float((sampler * free * value).sum()) == pytest.approx(float((policy * value).sum()))
+    assert float((sampler * capped).sum()) < 1

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from keel.maths.returns import gae
+from keel.maths.returns import gae, soft_overlong
 
 REWARDS = torch.tensor([[-0.1, -0.2, 0.05, 1.0]])
 VALUES = torch.tensor([[0.5, 0.4, 0.3, 0.2]])
@@ -118,3 +118,14 @@ def test_nothing_sampled_and_nothing_at_all() -> None:
 def test_discounts_outside_the_unit_interval(gamma: float, lam: float) -> None:
     with pytest.raises(ValueError, match=r"gamma and lam must lie in \[0, 1\]"):
         gae(REWARDS, VALUES, ALL, gamma, lam)
+
+
+def test_the_overlong_penalty_by_hand() -> None:
+    """A limit of 20 with a buffer of 4: nothing up to 16, −1/4 a token from there, −1 at the limit and beyond it."""
+    lengths = torch.tensor([1.0, 16.0, 17.0, 19.0, 20.0, 25.0])
+    found = soft_overlong(lengths, 20, 4).tolist()
+    assert found == pytest.approx([0.0, 0.0, -0.25, -0.75, -1.0, -1.0])
+    assert soft_overlong(lengths, 20, 0).tolist() == [0.0] * 6
+    for buffer in (-1, 21):
+        with pytest.raises(ValueError, match="must lie in between"):
+            soft_overlong(lengths, 20, buffer)

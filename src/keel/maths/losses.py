@@ -134,6 +134,62 @@ def ppo_clip(
     return torch.maximum(-ratio * advantages, -ratio.clamp(1 - low, 1 + high) * advantages)
 
 
+def over_branches(x: Float[Tensor, " M"], branch: Int[Tensor, " M"]) -> Float[Tensor, " M"]:
+    """The mean over each branch's tokens, at each of them.
+
+        1/|b|·Σ_{m∈b} x_m
+
+    [M], [M] → [M]. `branch` numbers the branches from 0; none may be split between two micro-batches. Handed the
+    log-probs of π and π_old, `ppo_clip` then clips (π(y)/π_old(y))^(1/|y|), one ratio for a whole answer.
+    Source: GSPO, Zheng et al. (2507.18071), equation 7.
+    """
+    sizes = torch.bincount(branch).to(x.dtype)
+    return (x.new_zeros(len(sizes)).index_add(0, branch, x) / sizes)[branch]
+
+
+def cispo(
+    logprobs: Float[Tensor, " M"], old_logprobs: Float[Tensor, " M"], advantages: Float[Tensor, " M"], high: float
+) -> Float[Tensor, " M"]:
+    """The policy gradient under a clipped importance weight: no token is silenced, however far its ratio has moved.
+
+        −sg(min(ρ, 1 + high))·A·log π,    ρ = π/π_old
+
+    Shapes and errors as in `ppo_clip`, → [M]; the gradient is in units of A. The source clips from above only.
+    Source: MiniMax-M1 (2506.13585), equation 4.
+    """
+    _check_bounds(0.0, high)
+    _check_constant("old_logprobs", old_logprobs)
+    _check_constant("advantages", advantages)
+    weight = (logprobs.detach() - old_logprobs).exp().clamp(max=1 + high)
+    return -weight * advantages * logprobs
+
+
+def policy_gradient(logprobs: Float[Tensor, " M"], advantages: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
+    """The likelihood-ratio gradient itself, without a ratio; right for the policy that sampled, and for it alone.
+
+        −A·log π
+
+    [M], [M] → [M]. Raises ValueError where advantages carry a gradient. Source: REINFORCE, Williams (1992).
+    """
+    _check_constant("advantages", advantages)
+    return -advantages * logprobs
+
+
+def truncated_weight(logprobs: Float[Tensor, " M"], sampler: Float[Tensor, " M"], cap: float) -> Float[Tensor, " M"]:
+    """What a token counts for where another program sampled it than the one that learns from it.
+
+        min(π_old/π_sampler, C)
+
+    Shapes: log-probs of the same tokens under the trainer's weights of that version, and the sampler's own, [M] → [M],
+    never with a gradient. C = ∞ is unbiased; a finite one bounds the variance. Raises ValueError unless C ≥ 1.
+    Source: Yao et al. (2025), "Your efficient RL framework secretly brings you off-policy RL training"; truncation:
+    Ionides (2008).
+    """
+    if not cap >= 1:
+        raise ValueError(f"the cap of an importance weight must be at least 1, not {cap}")
+    return (logprobs.detach() - sampler.detach()).exp().clamp(max=cap)
+
+
 def ppo_clipped(
     logprobs: Float[Tensor, " M"],
     old_logprobs: Float[Tensor, " M"],

@@ -36,3 +36,19 @@ def gae(
         next_value = torch.where(sampled, value, next_value)
         steps.append(advantage.where(sampled, 0))
     return torch.stack(steps[::-1], dim=1) if steps else torch.zeros_like(rewards)
+
+
+def soft_overlong(lengths: Float[Tensor, " N"], limit: int, buffer: int) -> Float[Tensor, " N"]:
+    """What an answer loses for coming near to the token limit: nothing, then more and more, and 1 where it is cut off.
+
+        0                            |y| ≤ limit − buffer
+        ((limit − buffer) − |y|)/buffer        up to limit: 0 … −1
+
+    [N] tokens → [N], reward. `buffer` = 0 leaves everything as it is. Raises ValueError unless 0 ≤ buffer ≤ limit.
+    Source: DAPO, Yu et al. (2503.14476), equation 13.
+    """
+    if not 0 <= buffer <= limit:
+        raise ValueError(f"the buffer before the limit of {limit} tokens must lie in between, not {buffer}")
+    if buffer == 0:
+        return torch.zeros_like(lengths)
+    return ((limit - buffer - lengths) / buffer).clamp(-1, 0)
