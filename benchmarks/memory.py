@@ -27,7 +27,7 @@ from transformers import PreTrainedTokenizerFast
 from benchmarks.growth import Case, model_of, texts_of, trees_of
 from benchmarks.versus_trl import machine
 from benchmarks.versus_trl.measure import Memory
-from keel.config import Ppo, Sft
+from keel.config import Online, Sft
 from keel.config import Sampling as SamplingSection
 from keel.data.chat import Chat
 from keel.display import SilentDisplay
@@ -119,7 +119,7 @@ def ppo(case: Case, folder: Path, passes: Passes) -> None:
     roles = shared(base, Lora(), "reward", folder / "reward", 0, passes)
     assert roles.reward is not None
     local = LocalGenerator(roles.policy.select(), tokenizer, eos_ids=(), products=passes.products)
-    settings = Ppo(
+    settings = Online(
         updates=STEPS, batch_size=TEXTS, epochs=1, minibatches=1, sampling=SamplingSection(max_tokens=NEW)
     )  # fmt: skip
     texts = (" ".join(f"w{token}" for token in text[:-NEW]) for text in texts_of(case, TEXTS))

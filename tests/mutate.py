@@ -25,7 +25,7 @@ from mutation import Mutation
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 PACKAGE = ROOT / "src" / "keel"
-ELSEWHERE = {"batches": "sft"}
+ELSEWHERE = {"batches": "sft", "pairs": "preference"}
 """Modules that are tested through another."""
 
 

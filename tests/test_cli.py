@@ -149,7 +149,7 @@ def test_the_help_of_run_lists_every_field(capsys: pytest.CaptureFixture[str]) -
         cli.run(["run", "--help"])
     page = capsys.readouterr().out
     assert stopped.value.code == 0
-    for flag in ("--seed", "--model.lora.rank", "--ppo.kl.coef", "--evaluation.sampling.stop", "--ppo.reward"):
+    for flag in ("--seed", "--model.lora.rank", "--rl.kl.coef", "--evaluation.sampling.stop", "--rl.reward"):
         assert f"  {flag} " in page
 
 
@@ -207,7 +207,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 def test_run_reads_the_recipe_and_the_flags(called: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("seed: 5\nppo: {kl: {coef: 0.1, target: 3}}\n")
     name, recipe, directory, display = called(
-        *("run", "mine.yaml", "--dir", "out", "--json", "--ppo.kl.coef", "0.02", "--ppo.missing-eos-score", "-1e-1"),
+        *("run", "mine.yaml", "--dir", "out", "--json", "--rl.kl.coef", "0.02", "--ppo.missing-eos-score", "-1e-1"),
         *("--sft.columns.prompt", "question", "--model.lora.target_modules", "q_proj,v_proj"),
         *("--sft.optimizer.betas=0.8,0.9", "--reward.data", "007"),
     )
@@ -219,8 +219,8 @@ def test_run_reads_the_recipe_and_the_flags(called: Callable[..., Any], tmp_path
         {
             "seed": 5,
             "dir": "out",
-            "ppo.kl": {"coef": 0.02, "target": 3.0},
-            "ppo.missing_eos_score": -0.1,
+            "rl.kl": {"coef": 0.02, "target": 3.0},
+            "rl.missing_eos_score": -0.1,
             "sft.columns": {"prompt": "question"},
             "model.lora.target_modules": ("q_proj", "v_proj"),
             "sft.optimizer.betas": (0.8, 0.9),
@@ -280,17 +280,17 @@ def test_results_are_for_people_or_for_programs(pipeline: Pipeline, capsys: pyte
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        ("demo --ppo.kl.coeff 1", "there is no flag --ppo.kl.coeff (did you mean --ppo.kl.coef?); "
+        ("demo --rl.kl.coeff 1", "there is no flag --rl.kl.coeff (did you mean --rl.kl.coef?); "
          "see `keel demo --help`"),
-        ("demo --ppo.temperature 1", "there is no flag --ppo.temperature (did you mean --ppo.sampling.temperature?); "
+        ("demo --ppo.temperature 1", "there is no flag --ppo.temperature (did you mean --rl.sampling.temperature?); "
          "see `keel demo --help`"),
         ("demo --qqqq", "there is no flag --qqqq; see `keel demo --help`"),
         ("demo x", "unexpected argument x; see `keel demo --help`"),
         ("demo --seed", "--seed: expected one argument; see `keel demo --help`"),
         ("demo --sft.epochs three", '--sft.epochs must be a whole number, found "three" (text)'),
-        ("demo --ppo.clip -1", "--ppo.clip must be more than 0, found -1 (a whole number)"),
+        ("demo --rl.clip -1", "--rl.clip must be more than 0, found -1 (a whole number)"),
         ("demo --device tpu", '--device must be one of auto, cpu, cuda or mps, found "tpu" (text)'),
-        ("demo --ppo.reward [{kind", "--ppo.reward:1: not valid YAML: expected ',' or '}', but got '<stream end>'"),
+        ("demo --rl.reward [{kind", "--rl.reward:1: not valid YAML: expected ',' or '}', but got '<stream end>'"),
         ("run", "the following arguments are required: RECIPE; see `keel run --help`"),
         ("init", "the following arguments are required: DIR; see `keel init --help`"),
         ("sft", "no model to start from; name one, as in "
@@ -299,7 +299,7 @@ def test_results_are_for_people_or_for_programs(pipeline: Pipeline, capsys: pyte
          "completion) with --data FILE"),
         ("reward --model m", "reward.data is missing: give preferences (columns such as prompt, chosen and rejected) "
          "with --data FILE"),
-        ("ppo --model m", "ppo.prompts is missing: give prompts (a column such as prompt or messages) "
+        ("ppo --model m", "rl.prompts is missing: give prompts (a column such as prompt or messages) "
          "with --prompts FILE"),
         ("ppo --model m --prompts p", "there is no reward model in runs/ppo/reward/model; name one with --reward PATH"),
         ("sft --model m --data d --epoch 3", "there is no flag --epoch (did you mean --sft.epochs?); "
@@ -385,13 +385,13 @@ def test_reward_on_ones_own_data(called: Callable[..., Any]) -> None:
 def test_ppo_against_a_model_or_a_function(spec: str, term: RewardTerm, called: Callable[..., Any]) -> None:
     name, recipe, _, _ = called(*f"ppo --model m --prompts p.jsonl --updates 7 --reward {spec}".split())
     assert name == "ppo"
-    assert recipe.ppo.reward == (term,)
-    assert recipe.ppo.updates == 7
+    assert recipe.rl.reward == (term,)
+    assert recipe.rl.updates == 7
 
 
 def test_ppo_finds_the_reward_model_of_its_folder(called: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "out" / "reward" / "model").mkdir(parents=True)
-    assert called(*"ppo --model m --prompts p --dir out".split())[1].ppo.reward == (RewardTerm(),)
+    assert called(*"ppo --model m --prompts p --dir out".split())[1].rl.reward == (RewardTerm(),)
 
 
 def test_a_stage_of_a_recipe(called: Callable[..., Any], tmp_path: Path) -> None:
@@ -411,9 +411,9 @@ def test_labels_are_data_enough_for_a_reward_model(called: Callable[..., Any], t
 
 def test_init_writes_the_demo_with_every_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "a" / "b"
-    assert cli.run(["init", str(folder), "--ppo.kl.coef", "0.5"]) == 0
+    assert cli.run(["init", str(folder), "--rl.kl.coef", "0.5"]) == 0
     assert capsys.readouterr().out == f"wrote {folder}/recipe.yaml; `keel run {folder}/recipe.yaml` runs it\n"
-    assert load_recipe(folder / "recipe.yaml") == load_recipe(ROOT / "recipes" / "town_desk.yaml", {"ppo.kl.coef": 0.5})
+    assert load_recipe(folder / "recipe.yaml") == load_recipe(ROOT / "recipes" / "town_desk.yaml", {"rl.kl.coef": 0.5})
     assert "# Peak learning rate" in (folder / "recipe.yaml").read_text(encoding="utf-8")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,20 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import keel.config
-from keel.config import EMBEDDED, KLPenalty, Optimizer, Ppo, Recipe, RewardTerm, Sft, dump_recipe, load_recipe
+from keel.config import (
+    EMBEDDED,
+    OFFLINE,
+    ONLINE,
+    KLPenalty,
+    Online,
+    Optimizer,
+    Recipe,
+    RewardTerm,
+    Sft,
+    dump_recipe,
+    load_recipe,
+)
+from keel.config.cautions import cautions
 from keel.config.load import build, nearest
 from keel.config.section import Section, description, inner_section, leaves
 from keel.config.source import Source, described, inline, parse, scalar
@@ -78,21 +92,21 @@ def test_every_public_name_is_exported() -> None:
 @pytest.mark.parametrize(
     ("dotted", "value"),
     [  # algorithms.md, table of PPO settings, and the paragraphs on the reward model and adaptive KL
-        ("ppo.kl.coef", 0.05),
-        ("ppo.kl.target", 6.0),
-        ("ppo.kl.horizon", 10_000),
-        ("ppo.gamma", 1.0),
-        ("ppo.lam", 0.95),
-        ("ppo.clip", 0.2),
-        ("ppo.value_clip", 0.2),
-        ("ppo.value_coef", 0.1),
-        ("ppo.epochs", 4),
-        ("ppo.batch_size", 512),
-        ("ppo.sampling.temperature", 0.7),
-        ("ppo.missing_eos_score", -1.0),
-        ("ppo.optimizer.lr", 3e-6),
-        ("ppo.optimizer.eps", 1e-5),
-        ("ppo.critic.init", "reward"),
+        ("rl.kl.coef", 0.05),
+        ("rl.kl.target", 6.0),
+        ("rl.kl.horizon", 10_000),
+        ("rl.gamma", 1.0),
+        ("rl.lam", 0.95),
+        ("rl.clip", 0.2),
+        ("rl.value_clip", 0.2),
+        ("rl.value_coef", 0.1),
+        ("rl.epochs", 4),
+        ("rl.batch_size", 512),
+        ("rl.sampling.temperature", 0.7),
+        ("rl.missing_eos_score", -1.0),
+        ("rl.optimizer.lr", 3e-6),
+        ("rl.optimizer.eps", 1e-5),
+        ("rl.critic.init", "reward"),
         ("sft.optimizer.lr", 3e-6),
         ("sft.batch_size", 128),
         ("reward.optimizer.lr", 9e-6),
@@ -110,11 +124,11 @@ def test_defaults_are_those_of_the_papers(dotted: str, value: object) -> None:
 def test_a_section_given_in_part_keeps_the_defaults_of_its_place(tmp_path: Path) -> None:
     recipe = loaded(tmp_path, "reward: {optimizer: {schedule: cosine}}\nppo: {sampling: {top_p: 0.9}}\n")
     assert recipe.reward.optimizer == Optimizer(lr=9e-6, schedule="cosine")
-    assert recipe.ppo.sampling.temperature == 0.7  # Sampling's own default is 1
-    assert recipe.ppo.sampling.top_p == 0.9
+    assert recipe.rl.sampling.temperature == 0.7  # Sampling's own default is 1
+    assert recipe.rl.sampling.top_p == 0.9
     assert recipe.sft == Recipe().sft
     assert recipe == Recipe.model_validate(
-        {"reward": {"optimizer": {"schedule": "cosine"}}, "ppo": {"sampling": {"top_p": 0.9}}}
+        {"reward": {"optimizer": {"schedule": "cosine"}}, "rl": {"sampling": {"top_p": 0.9}}}
     )
 
 
@@ -124,7 +138,7 @@ def test_a_section_with_nothing_left_in_it_is_its_default(tmp_path: Path) -> Non
 
 def test_a_recipe_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        Recipe().ppo.kl.coef = 1.0  # type: ignore[misc]
+        Recipe().rl.kl.coef = 1.0  # type: ignore[misc]
 
 
 # Values
@@ -159,7 +173,7 @@ def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
 
 def test_a_learning_rate_without_a_dot_is_a_number(tmp_path: Path) -> None:
     assert loaded(tmp_path, "sft: {optimizer: {lr: 1e-5}}\n").sft.optimizer.lr == 1e-5
-    assert loaded(tmp_path, "ppo:\n  clip: 1\n").ppo.clip == 1.0  # a whole number will do for a fraction
+    assert loaded(tmp_path, "ppo:\n  clip: 1\n").rl.clip == 1.0  # a whole number will do for a fraction
 
 
 def test_lists_and_list_entries(tmp_path: Path) -> None:
@@ -168,11 +182,11 @@ def test_lists_and_list_entries(tmp_path: Path) -> None:
         "ppo:\n  reward:\n    - {path: runs/a/reward/model, weight: 0.5}\n"
         '    - {kind: function, path: "rewards.py:brevity"}\n  optimizer: {betas: [0.9, 0.95]}\n',
     )
-    assert recipe.ppo.reward == (
+    assert recipe.rl.reward == (
         RewardTerm(path="runs/a/reward/model", weight=0.5),
         RewardTerm(kind="function", path="rewards.py:brevity"),
     )
-    assert recipe.ppo.optimizer.betas == (0.9, 0.95)
+    assert recipe.rl.optimizer.betas == (0.9, 0.95)
 
 
 def test_anchors_may_be_used(tmp_path: Path) -> None:
@@ -185,9 +199,9 @@ def test_anchors_may_be_used(tmp_path: Path) -> None:
 
 def test_overrides_replace_what_the_file_says_and_leave_its_neighbours(tmp_path: Path) -> None:
     recipe = loaded(
-        tmp_path, "ppo: {kl: {coef: 0.1, target: 3}}\n", **{"ppo.kl.coef": 0.02, "sft.columns.prompt": "question"}
+        tmp_path, "ppo: {kl: {coef: 0.1, target: 3}}\n", **{"rl.kl.coef": 0.02, "sft.columns.prompt": "question"}
     )
-    assert recipe.ppo.kl == KLPenalty(coef=0.02, target=3.0)
+    assert recipe.rl.kl == KLPenalty(coef=0.02, target=3.0)
     assert recipe.sft.columns == {"prompt": "question"}
 
 
@@ -196,12 +210,12 @@ def test_overrides_alone_are_a_recipe_too() -> None:
 
 
 def test_an_override_may_open_a_section_that_the_file_closed(tmp_path: Path) -> None:
-    assert loaded(tmp_path, "ppo:\n", **{"ppo.kl.coef": 0.5}).ppo.kl.coef == 0.5
+    assert loaded(tmp_path, "ppo:\n", **{"rl.kl.coef": 0.5}).rl.kl.coef == 0.5
 
 
 def test_an_override_that_is_wrong_is_named() -> None:
-    with pytest.raises(UserError, match=r"^override ppo\.kl\.coef: ppo\.kl\.coef must be at least 0, found -1"):
-        load_recipe(overrides={"ppo.kl.coef": -1})
+    with pytest.raises(UserError, match=r"^override rl\.kl\.coef: rl\.kl\.coef must be at least 0, found -1"):
+        load_recipe(overrides={"rl.kl.coef": -1})
 
 
 # Refusals
@@ -212,26 +226,26 @@ def test_an_override_that_is_wrong_is_named() -> None:
     [
         (
             "seed: 1\nppo:\n  kl:\n    coeff: 0.1\n",
-            "recipe.yaml:4: unknown key ppo.kl.coeff; did you mean ppo.kl.coef?",
+            "recipe.yaml:4: unknown key rl.kl.coeff; did you mean rl.kl.coef?",
         ),
         ("sfft: {}\n", "recipe.yaml:1: unknown key sfft; did you mean sft?"),
         ("sft:\n  lr: 1e-5\n", "recipe.yaml:2: unknown key sft.lr; did you mean sft.optimizer.lr?"),
-        ("ppo:\n  beta: 0.1\n", "recipe.yaml:2: unknown key ppo.beta; did you mean ppo.kl.coef?"),
+        ("ppo:\n  beta: 0.1\n", "recipe.yaml:2: unknown key rl.beta; did you mean rl.kl.coef?"),
         (
             "reward:\n  learning_rate: 0.1\n",
             "recipe.yaml:2: unknown key reward.learning_rate; did you mean reward.optimizer.lr?",
         ),
         (
             "ppo: {reward: [{wieght: 2}]}\n",
-            "recipe.yaml:1: unknown key ppo.reward.0.wieght; did you mean ppo.reward.0.weight?",
+            "recipe.yaml:1: unknown key rl.reward.0.wieght; did you mean rl.reward.0.weight?",
         ),
         ("qqqq: 1\n", "recipe.yaml:1: unknown key qqqq; `keel init DIR` writes a recipe with every key in it"),
         ("\n\nsft:\n  epochs: three\n", 'recipe.yaml:4: sft.epochs must be a whole number, found "three" (text)'),
         ("sft: {epochs: 1.5}\n", "recipe.yaml:1: sft.epochs must be a whole number, found 1.5 (a number)"),
         ("sft: {epochs: true}\n", "recipe.yaml:1: sft.epochs must be a whole number, found true (a yes/no)"),
-        ('ppo: {clip: "0.2"}\n', 'recipe.yaml:1: ppo.clip must be a number, found "0.2" (text)'),
-        ("ppo: {clip: .inf}\n", "recipe.yaml:1: ppo.clip must be a finite number, found inf (a number)"),
-        ("ppo: {clip: .nan}\n", "recipe.yaml:1: ppo.clip must be a finite number, found nan (a number)"),
+        ('ppo: {clip: "0.2"}\n', 'recipe.yaml:1: rl.clip must be a number, found "0.2" (text)'),
+        ("ppo: {clip: .inf}\n", "recipe.yaml:1: rl.clip must be a finite number, found inf (a number)"),
+        ("ppo: {clip: .nan}\n", "recipe.yaml:1: rl.clip must be a finite number, found nan (a number)"),
         ("model: {path: 7}\n", "recipe.yaml:1: model.path must be text, found 7 (a whole number)"),
         ("sft: {epochs: null}\n", "recipe.yaml:1: sft.epochs must be a whole number, found nothing (null)"),
         ("sft: 3\n", "recipe.yaml:1: sft must be a section of `key: value` lines, found 3 (a whole number)"),
@@ -241,20 +255,20 @@ def test_an_override_that_is_wrong_is_named() -> None:
         ),
         (
             "ppo: {sampling: {stop: x}}\n",
-            'recipe.yaml:1: ppo.sampling.stop must be a list such as [a, b], found "x" (text)',
+            'recipe.yaml:1: rl.sampling.stop must be a list such as [a, b], found "x" (text)',
         ),
         (
             "device: tpu\n",
             'recipe.yaml:1: device must be one of auto, cpu, cuda or mps, found "tpu" (text)',
         ),
-        ("ppo:\n  gamma: 2\n", "recipe.yaml:2: ppo.gamma must be at most 1, found 2 (a whole number)"),
+        ("ppo:\n  gamma: 2\n", "recipe.yaml:2: rl.gamma must be at most 1, found 2 (a whole number)"),
         ("sft: {held_out: 1}\n", "recipe.yaml:1: sft.held_out must be less than 1, found 1 (a whole number)"),
         ("sft: {epochs: 0}\n", "recipe.yaml:1: sft.epochs must be at least 1, found 0 (a whole number)"),
         (
             "sft: {optimizer: {lr: 0}}\n",
             "recipe.yaml:1: sft.optimizer.lr must be more than 0, found 0 (a whole number)",
         ),
-        ("ppo: {reward: []}\n", "recipe.yaml:1: ppo.reward must be a list of at least 1, found a list of 0"),
+        ("ppo: {reward: []}\n", "recipe.yaml:1: rl.reward must be a list of at least 1, found a list of 0"),
         (
             "sft: {optimizer: {betas: [0.9]}}\n",
             "recipe.yaml:1: sft.optimizer.betas must be a list of at least 2, found a list of 1",
@@ -293,20 +307,20 @@ def test_an_override_that_is_wrong_is_named() -> None:
         ),
         (
             "ppo:\n  reward:\n  - kind: function\n",
-            "recipe.yaml:3: ppo.reward.0.path must name a function, as in rewards.py:brevity, found nothing (null)",
+            "recipe.yaml:3: rl.reward.0.path must name a function, as in rewards.py:brevity, found nothing (null)",
         ),
         (
             "ppo:\n  critic:\n    body: policy\n",
-            "recipe.yaml:2: ppo.critic.init: no reward model was trained on the policy's own states; "
+            "recipe.yaml:2: rl.critic.init: no reward model was trained on the policy's own states; "
             'critic.body: policy needs init: zero, found "reward" (text)',
         ),
         (
             "ppo:\n  batch_size: 5\n  samples_per_prompt: 2\n",
-            "recipe.yaml:3: ppo.samples_per_prompt must divide batch_size, found 2 (a whole number)",
+            "recipe.yaml:3: rl.samples_per_prompt must divide batch_size, found 2 (a whole number)",
         ),
         (
             "ppo:\n  batch_size: 4\n  minibatches: 3\n  samples_per_prompt: 2\n",
-            "recipe.yaml:3: ppo.minibatches must leave each minibatch a prompt "
+            "recipe.yaml:3: rl.minibatches must leave each minibatch a prompt "
             "(batch_size / samples_per_prompt of them), found 3 (a whole number)",
         ),
         # YAML itself
@@ -399,7 +413,7 @@ trees = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from([*Recipe.model_fields, *Ppo.model_fields, "kind", "x"]), inner, max_size=4)
+        | st.dictionaries(st.sampled_from([*Recipe.model_fields, *Online.model_fields, "kind", "x"]), inner, max_size=4)
     ),
     max_leaves=8,
 )
@@ -424,8 +438,8 @@ def test_a_slip_in_any_name_is_mended(dotted: str) -> None:
 
 def test_a_right_name_in_the_wrong_place_is_found_in_the_nearest_right_one() -> None:
     assert nearest("temperature") is not None
-    assert nearest("ppo.temperature") == "ppo.sampling.temperature"
-    assert nearest("preferences.sampling.coef") == "ppo.kl.coef"
+    assert nearest("ppo.temperature") == "rl.sampling.temperature"
+    assert nearest("preferences.sampling.coef") == "rl.kl.coef"
     assert nearest("reward.weight_decay") == "reward.optimizer.weight_decay"
     assert nearest("zzzzzzz") is None
 
@@ -448,7 +462,7 @@ def test_without_comments_there_are_none() -> None:
 
 def test_other_yaml_readers_see_the_same_values() -> None:
     plain = yaml.safe_load(dump_recipe(Recipe()))
-    assert plain["ppo"]["optimizer"]["lr"] == 3e-6
+    assert plain["rl"]["optimizer"]["lr"] == 3e-6
     assert plain["model"]["path"] == EMBEDDED
     assert plain["sft"]["max_steps"] is None
     assert plain["preferences"]["labels"]["values"] == {"0": 0, "1": -1, "2": 1}
@@ -469,7 +483,7 @@ def test_any_recipe_survives_a_round_trip(text: str, stop: list[str], columns: d
         {
             "dir": f"a{text}",
             "sft": {"columns": columns, "optimizer": {"lr": lr}},
-            "ppo": {"sampling": {"stop": stop}, "reward": [{"path": f"a{text}", "weight": lr}]},
+            "rl": {"sampling": {"stop": stop}, "reward": [{"path": f"a{text}", "weight": lr}]},
         }
     )
     for commented in (True, False):
@@ -481,3 +495,91 @@ def test_values_in_messages_are_short_and_on_one_line(tmp_path: Path) -> None:
     assert len(described(10**70)) < 80
     assert complaint(tmp_path, '"a\\nb": "c\\nd"\n').startswith("recipe.yaml:1: unknown key a b;")
     assert complaint(tmp_path, 'seed: "c\\nd"\n') == 'recipe.yaml:1: seed must be a whole number, found "c d" (text)'
+
+
+# Methods
+
+
+@pytest.mark.parametrize("method", [*ONLINE, *OFFLINE])
+def test_a_method_fills_in_its_choices_and_what_is_said_stands(method: str, tmp_path: Path) -> None:
+    plain = Recipe.model_validate({"method": method})
+    assert plain == loaded(tmp_path, f"method: {method}\n")
+    said = loaded(
+        tmp_path, f"method: {method}\nrl: {{kl: {{coef: 0.7}}, samples_per_prompt: 8, optimizer: {{eps: 1e-3}}}}\n"
+    )
+    assert (said.rl.kl.coef, said.rl.samples_per_prompt, said.rl.optimizer.eps) == (0.7, 8, 1e-3)
+    assert said.rl.kl.estimator == plain.rl.kl.estimator
+    assert said.rl.optimizer.lr == plain.rl.optimizer.lr
+    assert load_recipe(None, {"method": method, "rl.kl.coef": 0.7}).rl.kl.coef == 0.7
+
+
+def test_methods_differ() -> None:
+    rows = {name: Recipe.model_validate({"method": name}).rl for name in ONLINE}
+    chosen = {name: row.model_dump_json(exclude={"batch_size", "samples_per_prompt"}) for name, row in rows.items()}
+    assert len(set(chosen.values())) == len(rows)
+    assert [name for name, row in rows.items() if row.has_critic] == ["ppo"]
+
+
+@pytest.mark.parametrize("method", ONLINE)
+def test_a_written_recipe_can_be_given_another_method(method: str, tmp_path: Path) -> None:
+    """`keel init` leaves a method's choices to the method; a resolved recipe says them all."""
+    written = dump_recipe(Recipe(), left_to_method=True)
+    assert loaded(tmp_path, written) == Recipe()
+    other = written.replace("method: ppo", f"method: {method}").replace(
+        "samples_per_prompt: 1\n", "samples_per_prompt: 4\n"
+    )
+    made, own = loaded(tmp_path, other).rl, Recipe.model_validate({"method": method}).rl
+    assert (made.credit, made.surrogate, made.mean, made.kl.place) == (
+        own.credit,
+        own.surrogate,
+        own.mean,
+        own.kl.place,
+    )
+    assert loaded(tmp_path, dump_recipe(Recipe.model_validate({"method": method}))).rl == own
+
+
+def test_the_section_may_still_be_called_ppo(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "ppo: {updates: 7}\n") == loaded(tmp_path, "rl: {updates: 7}\n")
+    assert load_recipe(None, {"ppo.updates": 7}) == load_recipe(None, {"rl.updates": 7})
+    with pytest.raises(UserError, match=r"recipe\.yaml:2: ppo is another name of rl; keep one of the two"):
+        loaded(tmp_path, "rl: {updates: 7}\nppo: {updates: 8}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("method: grpoo\n", "recipe.yaml:1: method must be one of ppo, grpo,"),
+        ("method: grpo\nrl: {samples_per_prompt: 1}\n", "rl.samples_per_prompt must be at least 2: credit compares"),
+        ("method: grpo\nrl: {surrogate: pair}\n", "rl.surrogate: pair is credit and surrogate at once"),
+        ("method: rloo\nrl: {ratio: sequence}\n", "rl.ratio: only a clipped surrogate has a ratio for a whole answer"),
+        (
+            "method: grpo\nrl: {critic: {body: policy, init: zero}}\n",
+            "rl.critic.body: only rl.credit: gae has a critic",
+        ),
+        ("method: dapo\nrl: {overlong_buffer: 200}\n", "rl.overlong_buffer cannot exceed sampling.max_tokens"),
+        ("rl: {redraws: 3}\n", "rl.redraws: only where credit compares the answers to one prompt"),
+        ("rl: {importance_cap: 0.5}\n", "rl.importance_cap must be at least 1"),
+    ],
+)
+def test_choices_that_do_not_go_together(text: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        loaded(tmp_path, text)
+
+
+def test_cautions_say_where_the_kl_does_not_lead_to_what_it_promises() -> None:
+    def said(method: str, **rl: Any) -> str:
+        return " ".join(one.says for one in cautions(Recipe.model_validate({"method": method, "rl": rl}).rl))
+
+    function = [{"kind": "function", "path": "a.py:b"}]
+    assert said("ppo") == ""
+    assert said("rloo") == ""
+    assert "β·π_ref/(λ − r)" in said("grpo")
+    assert "β becomes β·σ" in said("grpo")
+    assert "long answer weighs less" in said("grpo")
+    assert "expected gradient of 0" in said("grpo", kl={"estimator": "k1"})
+    assert "biased gradient" in said("ppo", kl={"estimator": "k3"})
+    assert "Nothing holds the policy" in said("dr-grpo")
+    assert said("dr-grpo", reward=function) == ""
+    assert "With 4 steps to an update" in said("reinforce++-baseline", epochs=4)
+    assert "only the first of the 4 steps" in said("rloo", epochs=4)
+    assert said("rft", epochs=4, reward=function) == said("online-dpo", reward=function) == ""

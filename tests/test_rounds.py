@@ -17,8 +17,8 @@ from keel.stages.lineage import Lineage
 
 FEW: dict[str, Any] = {
     "log.to": [], "preflight": "off", "sft.limit": 64, "sft.batch_size": 8, "preferences.count": 24,
-    "preferences.sampling.max_tokens": 32, "reward.batch_size": 8, "ppo.limit": 32, "ppo.updates": 1,
-    "ppo.critic.warmup_updates": 0, "ppo.batch_size": 8, "ppo.sampling.max_tokens": 16, "evaluation.count": 8,
+    "preferences.sampling.max_tokens": 32, "reward.batch_size": 8, "rl.limit": 32, "rl.updates": 1,
+    "rl.critic.warmup_updates": 0, "rl.batch_size": 8, "rl.sampling.max_tokens": 16, "evaluation.count": 8,
     "evaluation.sampling.max_tokens": 32,
 }  # fmt: skip
 """Few of everything: what goes from one round to the next does not hang on how much was learnt."""

@@ -18,7 +18,7 @@ import pytest
 from rich.cells import cell_len
 
 SMOKE = str(Path(__file__).parents[1] / "recipes" / "smoke.yaml")
-FEW = ("--threads", "1", "--ppo.limit", "64", "--ppo.sampling.max_tokens", "16")
+FEW = ("--threads", "1", "--rl.limit", "64", "--rl.sampling.max_tokens", "16")
 COLUMNS = 80
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 KEEL = [sys.executable, "-c", "from keel.cli import main; main()"]

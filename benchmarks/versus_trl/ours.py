@@ -26,7 +26,7 @@ from benchmarks.versus_trl.inputs import Inputs, endings
 from benchmarks.versus_trl.measure import Lap, Measurement, Memory, Stopwatch
 from benchmarks.versus_trl.work import Reader, Shape, work_of
 from benchmarks.versus_trl.workloads import ENDINGS, NEW_TOKENS, Workload, find
-from keel.config import Optimizer, Ppo, Reward, Sft
+from keel.config import Online, Optimizer, Reward, Sft
 from keel.config import Sampling as SamplingSection
 from keel.data.chat import Chat
 from keel.data.forest import Branch, Tree
@@ -242,7 +242,7 @@ def ppo(bench: Bench) -> None:
     if roles.reward is None:
         raise ValueError("the benchmark has a reward model in either layout")
     generator: Generator = RoleGenerator(roles.policy, bench.generator(roles.policy.select()))
-    settings = Ppo(
+    settings = Online(
         updates=bench.steps,
         batch_size=workload.batch,
         samples_per_prompt=workload.samples,
@@ -256,7 +256,7 @@ def ppo(bench: Bench) -> None:
         raise ValueError("a prompt's text does not become the tokens that the peer is given")
 
     def keep(update: Update) -> None:
-        rollouts = [one.scored.rollout for one in update.valued]
+        rollouts = [one.scored.rollout for one in update.annotated]
         shapes = [Shape(len(one.prompt_tokens), (len(one.tokens),)) for one in rollouts]
         bench.lap(sum(len(one.tokens) for one in rollouts), shapes)
 

@@ -26,13 +26,21 @@ class Command:
 COMMANDS = (
     Command("demo", "the whole pipeline on a built-in task", "keel demo", "demo:demo"),
     Command("init", "write a commented recipe into a folder", "keel init mine", "init:init"),
-    Command("run", "run every stage of a recipe", "keel run mine/recipe.yaml --ppo.kl.coef 0.02", "run:run"),
+    Command("run", "run every stage of a recipe", "keel run mine/recipe.yaml --rl.kl.coef 0.02", "run:run"),
     Command("plan", "memory and time of a run, before it starts", "keel plan mine/recipe.yaml", "plan:plan"),
     Command("check", "find what would spoil a run, before it starts", "keel check mine/recipe.yaml", "check:check"),
     Command("loop", "go round again with the new policy", "keel loop mine/recipe.yaml --rounds 3", "loop:loop"),
+    Command(
+        "compare", "several methods on one task", "keel compare mine/recipe.yaml --methods ppo,dpo", "compare:compare"
+    ),
+    Command(
+        "best-of", "the best of n answers, without training", "keel best-of runs/demo --n 1,4,16", "best_of:best_of"
+    ),
     Command("sft", "fine-tune a model on demonstrations", "keel sft --model PATH --data FILE --dir OUT", "stage:sft"),
     Command("reward", "fit a reward model to preferences", "keel reward --model PATH --data FILE", "stage:reward"),
     Command("ppo", "optimise a model against a reward", "keel ppo --model PATH --reward PATH", "stage:ppo"),
+    Command("rl", "the same by another algorithm, such as grpo", "keel rl --algorithm grpo --model PATH", "stage:rl"),
+    Command("dpo", "tune a model straight on preferences", "keel dpo --model PATH --data FILE --loss ipo", "stage:dpo"),
     Command("labels", "how far people agree; their votes as one", "keel labels agreement FILE", "labels:labels"),
     Command("label", "let people compare answers in a web page", "keel label --from pairs.jsonl", "label:label"),
     Command("report", "write the report of a run, or compare several", "keel report runs/demo", "report:report"),
@@ -40,6 +48,12 @@ COMMANDS = (
     Command("chat", "talk to a model", "keel chat runs/demo", "chat:chat"),
 )
 
+
+ALGORITHMS = (
+    "grpo", "dr-grpo", "dapo", "gspo", "cispo", "rloo", "reinforce", "reinforce++", "reinforce++-baseline", "rft",
+    "online-dpo",
+)  # fmt: skip
+"""`keel grpo` is short for `keel rl --algorithm grpo`, and so for each of these."""
 
 ENVIRONMENT = {"GOMP_SPINCOUNT": "30000"}
 """What commands run in, unless the user has set it: how long a waiting thread of GNU OpenMP spins before it sleeps.
@@ -83,6 +97,8 @@ def ending(work: Callable[[], int | None], command: Sequence[str]) -> int:
 
 def dispatch(argv: Sequence[str]) -> int | None:
     """Calls the command that argv names, or prints help or the version; returns the command's own exit status."""
+    if argv and argv[0] in ALGORITHMS:
+        argv = ["rl", "--algorithm", *argv]
     name = argv[0] if argv else "--help"
     if name in {"-h", "--help", "help"}:
         print(usage())
@@ -106,7 +122,7 @@ def find(name: str) -> Command:
             return command
     from keel.data.nearest import did_you_mean
 
-    guess = did_you_mean(name, [command.name for command in COMMANDS])
+    guess = did_you_mean(name, [*(command.name for command in COMMANDS), *ALGORITHMS])
     raise UserError(f"there is no command '{name}'{guess}; `keel --help` lists them")
 
 
@@ -115,5 +131,9 @@ def usage() -> str:
     lines = ["Align a language model with human preferences.", "", "usage: keel COMMAND ...", ""]
     for command in COMMANDS:
         lines += [f"  {command.name:8}{command.about:42}", f"          $ {command.example}"]
-    lines += ["", "keel COMMAND --help says more. Start with `keel demo`."]
+    lines += [
+        "",
+        "keel COMMAND --help says more. `keel grpo`, `keel rloo` and kin are short for",
+        "`keel rl --algorithm NAME`. Start with `keel demo`.",
+    ]
     return "\n".join(line.rstrip() for line in lines)

@@ -1,4 +1,4 @@
-"""The whole run, stage by stage: supervised fine-tuning, preferences, reward model, PPO, evaluation, report."""
+"""The whole run, stage by stage: supervised fine-tuning, preferences, reward model, policy, evaluation, report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from keel.config import Recipe, dump_recipe
+from keel.config import OFFLINE, ONLINE, Method, Recipe, dump_recipe
 from keel.data.write import write_json, write_text
 from keel.diagnostics.provenance import maker
 from keel.diagnostics.report import write_report
@@ -17,11 +17,12 @@ from keel.models.load import inspect_language_model
 from keel.preflight.stages import preflight
 from keel.preflight.table import Checked, Preflight
 from keel.process import set_up
+from keel.stages.direct import check_preferring, preferring, preferring_reads
 from keel.stages.evaluation import check_evaluation, evaluation, evaluation_reads
 from keel.stages.fingerprints import of_file, of_folder, of_rows
 from keel.stages.lineage import Input, Lineage, Made, resumptions, settings_of, versions
 from keel.stages.occupied import occupied
-from keel.stages.ppo import check_practising, practising, practising_reads
+from keel.stages.practice import check_practising, practising, practising_reads
 from keel.stages.preferences import (
     check_collecting,
     collect_preferences,
@@ -61,15 +62,21 @@ def stages_of(recipe: Recipe) -> list[StageName]:
         or recipe.preferences.labels.data is not None
         or recipe.preferences.judges == "people"
     )
+    offline = recipe.method in OFFLINE
+    tunes = (recipe.dpo.data is not None or judged) if offline else recipe.rl.prompts is not None
+    # a policy straight from preferences needs no reward model, unless it is to be judged by one
+    scored = not offline or (recipe.evaluation.judge == "reward" or (own and recipe.evaluation.prompts is not None))
     wanted: Mapping[StageName, bool] = {
         "sft": not own or recipe.sft.data is not None,
         "preferences": not own or judged,
-        "reward": not own or judged,
-        "ppo": not own or recipe.ppo.prompts is not None,
-        "evaluation": not own or (recipe.evaluation.prompts is not None and recipe.ppo.prompts is not None),
+        "reward": (not own or judged) and scored,
+        recipe.method: not own or tunes,
+        "evaluation": not own or (recipe.evaluation.prompts is not None and tunes),
     }
     if not any(wanted.values()):
-        raise UserError("the recipe names no data: give sft.data, reward.data, preferences.labels.data or ppo.prompts")
+        raise UserError(
+            "the recipe names no data: give sft.data, reward.data, preferences.labels.data, rl.prompts or dpo.data"
+        )
     return [name for name, is_wanted in wanted.items() if is_wanted]
 
 
@@ -78,12 +85,19 @@ def run_round(recipe: Recipe, directory: Path, display: Display) -> Summary:
     return _run([name for name in stages_of(recipe) if name != "sft"], recipe, directory, display)
 
 
-def run_stage(name: Literal["sft", "reward", "ppo"], recipe: Recipe, directory: Path, display: Display) -> Summary:
+def run_before(recipe: Recipe, directory: Path, display: Display) -> Summary:
+    """What comes before the policy: the stages that several methods can begin with."""
+    return _run(
+        [name for name in stages_of(recipe) if name in ("sft", "preferences", "reward")], recipe, directory, display
+    )
+
+
+def run_stage(name: Literal["sft", "reward"] | Method, recipe: Recipe, directory: Path, display: Display) -> Summary:
     """One stage by itself, on what the recipe or the folder already holds; it says which model it starts from."""
-    stages: Mapping[str, list[StageName]] = {"sft": ["sft"], "reward": ["preferences", "reward"], "ppo": ["ppo"]}
+    gathers = name == "reward" or (name in OFFLINE and recipe.dpo.data is None)
     if name != "sft":
         display.note(f"{STAGES[name]}: starts from {start(recipe, directory)}")
-    return _run(stages[name], recipe, directory, display)
+    return _run(["preferences", name] if gathers else [name], recipe, directory, display)
 
 
 @dataclass(frozen=True)
@@ -126,7 +140,8 @@ _STAGES: Mapping[StageName, Stage] = {
         check_collecting, collecting_reads, collect_preferences, _preferences_made, files_of_preferences
     ),
     "reward": Stage(_nothing_to_check, reward_modelling_reads, reward_modelling, _model_of("reward")),
-    "ppo": Stage(check_practising, practising_reads, practising, _model_of("ppo")),
+    **{name: Stage(check_practising, practising_reads, practising, _model_of(name)) for name in ONLINE},
+    "dpo": Stage(check_preferring, preferring_reads, preferring, _model_of("dpo")),
     "evaluation": Stage(check_evaluation, evaluation_reads, evaluation, _answers_made),
 }
 
@@ -234,7 +249,7 @@ def checked(stages: Sequence[StageName], recipe: Recipe, directory: Path, displa
 
 
 def start(recipe: Recipe, directory: Path) -> Path:
-    """What preferences, reward model and PPO start from where no supervised fine-tuning comes before them.
+    """What preferences, reward model and policy start from where no supervised fine-tuning comes before them.
 
     The folder's fine-tuned model, if it was made from the recipe's own; else the recipe's own.
     """
@@ -264,6 +279,7 @@ def _finish(space: Workspace) -> Summary:
         seed=space.recipe.seed,
         versions=versions(),
         directory=space.directory,
+        method=space.recipe.method,
     )
     write_json(space.directory / "summary.json", summary.to_json())
     write_report(space.directory)
@@ -275,9 +291,9 @@ def _built_on(space: Workspace) -> dict[str, Facts]:
     names: list[StageName] = []
     if "sft" not in space.stages and _same(space.supervised, space.model("sft")):
         names.append("sft")
-    rewards = (term.path for term in space.recipe.ppo.reward if term.kind == "model")
+    rewards = (term.path for term in space.recipe.rl.reward if term.kind == "model")
     judged = any(path is None or _same(Path(path), space.model("reward")) for path in rewards)
-    if "ppo" in space.stages and "reward" not in space.stages and judged:
+    if space.recipe.method in space.stages and "reward" not in space.stages and judged:
         names += ["preferences", "reward"]
     found = {name: report_of(space.directory, name) for name in names}
     return {name: facts for name, facts in found.items() if facts}

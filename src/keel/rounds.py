@@ -14,7 +14,7 @@ kept. DIR/loop.json says what came of each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from keel.data.write import write_json
 from keel.display import Display
 from keel.errors import UserError
 from keel.summary import Summary
+from keel.summary_file import said
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,16 @@ class Loop:
     def __str__(self) -> str:
         head = ("round", "pairs", "reward model", "win rate", "gold", "KL")
         forms = ("{}", "{:,}", "{:.1%}", "{:.1%}", "{:.2f}", "{:.1f}")
-        keys = ("pairs", "accuracy", "win_rate", "gold_ppo", "kl")
+        keys = ("pairs", "accuracy", "win_rate", "gold_policy", "kl")
         rows: list[tuple[str, ...]] = [head]
         for number, one in enumerate(self.rounds, start=1):
-            found = (number, *(_numbers(one)[key] for key in keys))
+            found = (number, *(_numbers(one)[said(key, one.method)] for key in keys))
             rows.append(
                 tuple("–" if value is None else form.format(value) for form, value in zip(forms, found, strict=True))
             )
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-        policy = self.rounds[-1].directory / "ppo" / "model"
+        policy = self.rounds[-1].directory / self.rounds[-1].method / "model"
         return "\n".join(
             [
                 *lines,
@@ -86,7 +87,7 @@ def of_round(recipe: Recipe, number: int, directory: Path) -> Recipe:
         supervised = pipeline.start(recipe, before[0])
     changes: Mapping[str, Any] = {
         "model.path": str(supervised),
-        "preferences.policy": str(before[-1] / "ppo" / "model"),
+        "preferences.policy": str(before[-1] / recipe.method / "model"),
         "preferences.skip": recipe.preferences.skip + (number - 1) * recipe.preferences.count,
         "preferences.earlier": [str(one / DATABASE) for one in before],
     }
@@ -100,12 +101,13 @@ def _can_go_round(recipe: Recipe) -> None:
             "a loop asks anew in every round, and these labels are of answers that exist already; set "
             "--preferences.judges people, or use a built-in task"
         )
-    if recipe.task is None and recipe.ppo.prompts is None:
-        raise UserError("a loop makes a new policy in every round, and needs something to practise on: ppo.prompts")
+    if recipe.task is None and recipe.rl.prompts is None:
+        raise UserError("a loop makes a new policy in every round, and needs something to practise on: rl.prompts")
 
 
 def _numbers(summary: Summary) -> dict[str, Any]:
     reward: Mapping[str, Any] = summary.stages.get("reward", {})
-    names: Sequence[str] = ("win_rate", "win_rate_low", "win_rate_high", "gold_sft", "gold_ppo", "reward_ppo", "kl")
+    names = ("win_rate", "win_rate_low", "win_rate_high", "gold_sft", "gold_policy", "reward_policy", "kl")
     learnt = {"pairs": reward.get("pairs"), "accuracy": reward.get("accuracy")}
-    return {**learnt, **{name: getattr(summary, name) for name in names}, "seconds": summary.seconds}
+    numbers = {said(name, summary.method): getattr(summary, name) for name in names}
+    return {**learnt, **numbers, "seconds": summary.seconds}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
@@ -13,10 +14,10 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.text import Text
 
-from keel.config import Guards
+from keel.config import OFFLINE, PRESETS, Guards, Method
 from keel.display import duration
 from keel.errors import UserError
-from keel.summary_file import MEASURED, exact, faults
+from keel.summary_file import MEASURED, exact, faults, said
 from keel.training.guards import BELOW_ZERO
 
 WIDTH = 80
@@ -24,7 +25,7 @@ STAGES: Mapping[str, str] = {
     "sft": "SFT",
     "preferences": "preferences",
     "reward": "reward model",
-    "ppo": "PPO",
+    **{name: preset.title for name, preset in PRESETS.items()},
     "evaluation": "evaluation",
 }
 """The stages in their order, as people call them."""
@@ -32,26 +33,35 @@ STAGES: Mapping[str, str] = {
 _KL_LIMITS = Guards().kl
 """Nats per answer beyond which a policy is far, and too far, from where it started (after Gao et al., 2210.10760)."""
 
+_LOSSES: Mapping[str, str] = {
+    "dpo": "DPO",
+    "ipo": "IPO",
+    "cdpo": "cDPO",
+    "robust": "robust DPO",
+    "kto": "KTO",
+    "orpo": "ORPO",
+    "simpo": "SimPO",
+}
 _LINES = 6  # of one answer on the terminal
 
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt with the answers before and after PPO."""
+    """One prompt with the answers of the supervised model and of the policy."""
 
     prompt: str
     sft: str
-    ppo: str
+    policy: str
 
 
 @dataclass(frozen=True)
 class Summary:
     """The numbers of a run; None where no stage measured them.
 
-    `win_rate` is PPO's over SFT with ties as half wins, by `judge`, in an interval that covers it with `confidence`.
-    `gold_*` are points of the task's hidden score, `reward_*` what the reward model gives; both are means over the
-    evaluation prompts. `kl` is in nats per answer. `stages` holds what each stage says of itself. `directory` is where
-    the run lies; it is no part of summary.json.
+    `win_rate` is the policy's over SFT with ties as half wins, by `judge`, in an interval that covers it with
+    `confidence`. `gold_*` are points of the task's hidden score, `reward_*` what the reward model gives; both are means
+    over the evaluation prompts. `kl` is in nats per answer. `stages` holds what each stage says of itself, `method` is
+    the one that made the policy. `directory` is where the run lies; it is no part of summary.json.
     """
 
     win_rate: float | None
@@ -64,9 +74,9 @@ class Summary:
     confidence: float | None
     gold_base: float | None
     gold_sft: float | None
-    gold_ppo: float | None
+    gold_policy: float | None
     reward_sft: float | None
-    reward_ppo: float | None
+    reward_policy: float | None
     kl: float | None
     seconds: float
     peak_mb: float
@@ -74,6 +84,7 @@ class Summary:
     examples: tuple[Example, ...]
     versions: Mapping[str, str]
     seed: int
+    method: Method
     directory: Path
 
     @classmethod
@@ -84,18 +95,20 @@ class Summary:
         peak_mb: float,
         seed: int,
         versions: Mapping[str, str],
+        method: Method,
         directory: Path,
     ) -> Summary:
         """From what the stages report of themselves; what `evaluation` measured becomes the run's own numbers."""
         measured = stages.get("evaluation", {})
         return cls(
-            **{name: exact(name, measured.get(name)) for name in MEASURED},
+            **{name: exact(name, measured.get(said(name, method))) for name in MEASURED},
             seconds=round(seconds, 2),
             peak_mb=float(round(peak_mb)),
             stages=stages,
-            examples=tuple(Example(one["prompt"], one["sft"], one["ppo"]) for one in measured.get("examples", ())),
+            examples=_examples(measured.get("examples", ()), method),
             versions=versions,
             seed=seed,
+            method=method,
             directory=directory,
         )
 
@@ -111,21 +124,27 @@ class Summary:
             ) from None
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}); run the recipe again") from None
-        fault = next(faults(content, _NAMES, STAGES), None)
+        fault = next(faults(content, _NAMES, STAGES, PRESETS), None)
         if fault is not None:
             raise UserError(f"{path} is not the summary of a run: {fault}; run the recipe again")
-        examples = tuple(Example(one["prompt"], one["sft"], one["ppo"]) for one in content["examples"])
-        rest = {name: exact(name, content[name]) for name in _NAMES if name != "examples"}
-        return cls(**rest, examples=examples, directory=path.parent)
+        method = content.get("method", "ppo")
+        rest = {name: exact(name, content[said(name, method)]) for name in _NAMES if name not in ("examples", "method")}
+        return cls(**rest, method=method, examples=_examples(content["examples"], method), directory=path.parent)
 
     def to_json(self) -> dict[str, Any]:
         """The content of summary.json."""
-        content = {name: getattr(self, name) for name in _NAMES}
-        return content | {"examples": [{"prompt": one.prompt, "sft": one.sft, "ppo": one.ppo} for one in self.examples]}
+        content = {said(name, self.method): getattr(self, name) for name in _NAMES}
+        examples = [{"prompt": one.prompt, "sft": one.sft, self.method: one.policy} for one in self.examples]
+        return content | {"examples": examples}
+
+    @property
+    def title(self) -> str:
+        """What the method that made the policy is called."""
+        return title_of(self.method, self.stages)
 
     @property
     def verdict(self) -> Literal["better", "unclear", "worse"] | None:
-        """What the win rate's interval says of PPO against SFT; None where there is no win rate."""
+        """What the win rate's interval says of the policy against SFT; None where there is no win rate."""
         if self.win_rate_low is None or self.win_rate_high is None:
             return None
         return "better" if self.win_rate_low > 0.5 else "worse" if self.win_rate_high < 0.5 else "unclear"
@@ -139,7 +158,16 @@ class Summary:
         return "\n".join(line.rstrip() for line in _page(self))
 
 
+def _examples(rows: Sequence[Mapping[str, str]], method: str) -> tuple[Example, ...]:
+    return tuple(Example(one["prompt"], one["sft"], one[method]) for one in rows)
+
+
 _NAMES = tuple(field.name for field in fields(Summary) if field.name != "directory")
+
+
+def title_of(method: Method, stages: Mapping[str, Mapping[str, Any]]) -> str:
+    """What a method is called; one that learns straight from preferences, by its loss."""
+    return _LOSSES.get(str(stages.get(method, {}).get("objective")), PRESETS[method].title)
 
 
 def percent(share: float) -> str:
@@ -154,7 +182,12 @@ def confidence_in_words(share: float) -> str:
 
 def story(summary: Summary) -> list[str]:
     """What was done, stage by stage, a sentence or two for each, in words that need no background."""
-    tellers = {"sft": _tell_sft, "preferences": _tell_preferences, "reward": _tell_reward, "ppo": _tell_ppo}
+    tellers: Mapping[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
+        "sft": _tell_sft,
+        "preferences": _tell_preferences,
+        "reward": _tell_reward,
+        summary.method: partial(_tell_direct if summary.method in OFFLINE else _tell_practice, summary.title),
+    }
     return [" ".join(tell(summary.stages[name])) for name, tell in tellers.items() if name in summary.stages]
 
 
@@ -164,15 +197,16 @@ def outcome(summary: Summary) -> str:
     if rate is None or low is None or high is None or summary.confidence is None:
         return ""
     follows = {
-        "better": "so PPO has made the model better, beyond what chance explains",
-        "unclear": "so these prompts cannot tell whether PPO has made the model better or worse",
-        "worse": "so PPO has made the model worse, beyond what chance explains",
+        "better": f"so {summary.title} has made the model better, beyond what chance explains",
+        "unclear": f"so these prompts cannot tell whether {summary.title} has made the model better or worse",
+        "worse": f"so {summary.title} has made the model worse, beyond what chance explains",
     }[summary.verdict or "unclear"]
     news, sure = novelty(summary.stages.get("evaluation", {})), confidence_in_words(summary.confidence)
     return (
-        f"In {_count(summary.comparisons, 'comparison')}{news and f' on prompts{news}'}, the answer after PPO beat "
-        f"the one before it{' (SFT)' if 'sft' in summary.stages else ''} {percent(rate)} of the time, ties counted "
-        f"half. The {sure} interval is {percent(low)} to {percent(high)} and 50% would be a draw, {follows}."
+        f"In {_count(summary.comparisons, 'comparison')}{news and f' on prompts{news}'}, the answer after "
+        f"{summary.title} beat the one before it{' (SFT)' if 'sft' in summary.stages else ''} {percent(rate)} of the "
+        f"time, ties counted half. The {sure} interval is {percent(low)} to {percent(high)} and 50% would be a draw, "
+        f"{follows}."
     )
 
 
@@ -192,20 +226,20 @@ def judge_in_words(summary: Summary) -> str:
     if summary.judge == "gold":
         return "The judge is the task's hidden gold score, which no model was trained on."
     if not _learned(summary):
-        return "The judge is the reward model of this folder, which PPO was not trained to please."
+        return f"The judge is the reward model of this folder, which {summary.title} was not trained to please."
     return (
-        "The judge is the reward model that PPO was trained to please, so this is a partial judge: "
+        f"The judge is the reward model that {summary.title} was trained to please, so this is a partial judge: "
         "let people, or another judge, look before you rely on it."
     )
 
 
 def _learned(summary: Summary) -> bool:
-    """Whether a reward model was part of what PPO raised."""
-    return bool(summary.stages.get("ppo", {}).get("learned_reward", True))
+    """Whether a reward model was part of what the policy was trained to raise."""
+    return bool(summary.stages.get(summary.method, {}).get("learned_reward", summary.method not in OFFLINE))
 
 
 def before(summary: Summary) -> str:
-    """What the model is called that PPO started from."""
+    """What the model is called that the policy started from."""
     return "SFT" if "sft" in summary.stages else "start"
 
 
@@ -217,7 +251,7 @@ def kl_in_words(kl: float, limits: tuple[float, float] = _KL_LIMITS) -> str:
     if kl < min(1, far):
         return "hardly any distance: the model writes almost as before"
     if kl < far:
-        return "a moderate distance, usual after PPO"
+        return "a moderate distance, usual after such training"
     if kl < too_far:
         return "far from where it started: read some answers before you trust the score"
     return "very far from where it started: the reward is probably being gamed"
@@ -248,9 +282,9 @@ def _tell_reward(facts: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _tell_ppo(facts: Mapping[str, Any]) -> Iterator[str]:
+def _tell_practice(title: str, facts: Mapping[str, Any]) -> Iterator[str]:
     yield (
-        f"PPO then tuned the model in {_count(facts.get('updates'), 'round')} of answering and learning to score "
+        f"{title} then tuned the model in {_count(facts.get('updates'), 'round')} of answering and learning to score "
         "higher with the reward, while a KL penalty held it near to what it was."
     )
     if facts.get("stopped"):
@@ -259,6 +293,14 @@ def _tell_ppo(facts: Mapping[str, Any]) -> Iterator[str]:
             f"the model is the best policy so far, of round {best['update']}" if best else "none was kept as the best"
         )
         yield f"A red alarm ended it early, and {kept}: {facts['stopped']}"
+
+
+def _tell_direct(title: str, facts: Mapping[str, Any]) -> Iterator[str]:
+    what = _count(facts["pairs"], "pair") if "pairs" in facts else _count(facts.get("answers"), "rated answer")
+    yield (
+        f"The model then learnt from {what} itself which answer people prefer ({title}), without a reward model between"
+        + ("." if facts.get("objective") in ("orpo", "simpo") else ", while it was held near to what it was.")
+    )
 
 
 def _count(number: object, noun: str) -> str:
@@ -285,25 +327,25 @@ def _page(summary: Summary) -> Iterator[str]:
     if numbers:
         yield from ("", "THE NUMBERS", *numbers)
     yield from ("", "TIME AND MEMORY", *_times(summary))
-    yield from _answers(summary.examples)
+    yield from _answers(summary)
     yield from ("", "WHAT NEXT", *_next(summary))
 
 
 def _numbers(summary: Summary) -> Iterator[str]:
     start = before(summary)
-    if summary.gold_base is not None and summary.gold_sft is not None and summary.gold_ppo is not None:
+    if summary.gold_base is not None and summary.gold_sft is not None and summary.gold_policy is not None:
         most = summary.stages.get("evaluation", {}).get("gold_max")
         yield from _fact(
             "gold score",
-            f"base {summary.gold_base:.2f} → {start} {summary.gold_sft:.2f} → PPO {summary.gold_ppo:.2f}"
+            f"base {summary.gold_base:.2f} → {start} {summary.gold_sft:.2f} → {summary.title} {summary.gold_policy:.2f}"
             + (f", at most {most:g}." if most else ".")
             + " The task's own measure of a good answer, hidden from every model.",
         )  # fmt: skip
-    if summary.reward_sft is not None and summary.reward_ppo is not None:
+    if summary.reward_sft is not None and summary.reward_policy is not None:
         yield from _fact(
             "reward",
-            f"{start} {summary.reward_sft:.2f} → PPO {summary.reward_ppo:.2f}. What the reward model thinks of the "
-            "answers" + (": this is what PPO raises." if _learned(summary) else "."),
+            f"{start} {summary.reward_sft:.2f} → {summary.title} {summary.reward_policy:.2f}. What the reward model "
+            "thinks of the answers" + (f": this is what {summary.title} raises." if _learned(summary) else "."),
         )
     if summary.kl is not None:
         yield from _fact("KL spent", f"{round(summary.kl, 1) + 0.0:.1f} nats per answer: {kl_in_words(summary.kl)}.")
@@ -319,31 +361,33 @@ def _numbers(summary: Summary) -> Iterator[str]:
 
 
 def _times(summary: Summary) -> Iterator[str]:
-    for name, said in STAGES.items():
+    for name, called in STAGES.items():
         facts = summary.stages.get(name)
         if facts is not None:
-            yield f"  {said:14}{duration(float(facts['seconds'])):>12}{facts['peak_mb']:>10,.0f} MB"
+            yield f"  {called:14}{duration(float(facts['seconds'])):>12}{facts['peak_mb']:>10,.0f} MB"
 
 
-def _answers(examples: Sequence[Example]) -> Iterator[str]:
+def _answers(summary: Summary) -> Iterator[str]:
+    examples = summary.examples
     if examples:
         yield from (
             "",
-            f"{len(examples)} PROMPT{'S' if len(examples) > 1 else ''}, ANSWERED BEFORE PPO AND AFTER IT",
+            f"{len(examples)} PROMPT{'S' if len(examples) > 1 else ''}, "
+            f"ANSWERED BEFORE {summary.title.upper()} AND AFTER IT",
         )
     for place, example in enumerate(examples):
         yield from ([""] if place else [])
-        for name, text in (("prompt", example.prompt), ("before", example.sft), ("after", example.ppo)):
+        for name, text in (("prompt", example.prompt), ("before", example.sft), ("after", example.policy)):
             yield from _quoted(name, text)
 
 
 def _next(summary: Summary) -> Iterator[str]:
     run = printable(str(summary.directory))
     yield from _folded("report", f"{run}/report.html")
-    for name in ("sft", "reward", "ppo"):
+    for name in ("sft", "reward", summary.method):
         if name in summary.stages:
             yield from _folded(f"{STAGES[name]} is in", f"{run}/{name}/model")
-    if "ppo" in summary.stages or "sft" in summary.stages:
+    if summary.method in summary.stages or "sft" in summary.stages:
         yield from _folded("talk to it", f"keel chat {run}")
     yield from _folded("your own data", "keel init mine --model PATH")
     yield from _folded("", "keel run mine/recipe.yaml")

@@ -8,7 +8,7 @@ from typing import Any
 
 MEASURED = (
     "win_rate", "win_rate_low", "win_rate_high", "wins", "ties", "losses", "judge", "confidence",
-    "gold_base", "gold_sft", "gold_ppo", "reward_sft", "reward_ppo", "kl",
+    "gold_base", "gold_sft", "gold_policy", "reward_sft", "reward_policy", "kl",
 )  # fmt: skip
 _WHOLE = ("wins", "ties", "losses", "seed")
 _ESTIMATE = {"value", "low", "high"}  # of a number with its interval, such as the agreement of people
@@ -26,17 +26,27 @@ def exact(name: str, value: Any) -> Any:
     return float(value) if isinstance(value, int) and name not in _WHOLE else value
 
 
-def faults(content: Any, names: Sequence[str], stages: Collection[str]) -> Iterator[str]:
-    """What is wrong with the content, if anything: `names` must be there, and no stage but one of `stages`."""
+def said(name: str, method: str) -> str:
+    """What summary.json and the evaluation call a number of the policy: gold_ppo, or after whichever method made it."""
+    return f"{name.removesuffix('_policy')}_{method}" if name.endswith("_policy") else name
+
+
+def faults(content: Any, names: Sequence[str], stages: Collection[str], methods: Collection[str]) -> Iterator[str]:
+    """What is wrong with the content, if anything: `names` must be there, no stage but one of `stages`, and one of
+    `methods`, ppo where it does not say."""
     if not isinstance(content, dict):
         yield "it holds no object"
         return
-    yield from (f"it lacks {name}" for name in names if name not in content)
+    method = content.get("method", "ppo")
+    if method not in tuple(methods):
+        yield f"there is no method {method!r}"
+    called = {name: said(name, method) for name in names if name != "method"}
+    yield from (f"it lacks {name}" for name in called.values() if name not in content)
     for name, kind in _KINDS.items():
-        optional = name in MEASURED
-        endless = isinstance(content[name], float) and not math.isfinite(content[name])
-        if endless or not (isinstance(content[name], kind) or (optional and content[name] is None)):
-            yield f"{name} cannot be {content[name]!r}"
+        found, optional = content[called[name]], name in MEASURED
+        endless = isinstance(found, float) and not math.isfinite(found)
+        if endless or not (isinstance(found, kind) or (optional and found is None)):
+            yield f"{called[name]} cannot be {found!r}"
     if content["judge"] not in (None, "gold", "reward"):
         yield f"judge cannot be {content['judge']!r}"
     for name, facts in content["stages"].items():
@@ -51,5 +61,5 @@ def faults(content: Any, names: Sequence[str], stages: Collection[str]) -> Itera
                 if isinstance(held, dict) and len(held) <= 3 and len(lacking := _ESTIMATE - set(held)) == 1
             )
     for example in content["examples"]:
-        if not isinstance(example, dict) or not {"prompt", "sft", "ppo"} <= set(example):
-            yield "an example lacks prompt, sft or ppo"
+        if not isinstance(example, dict) or not {"prompt", "sft", method} <= set(example):
+            yield f"an example lacks prompt, sft or {method}"

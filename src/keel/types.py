@@ -86,6 +86,15 @@ class Ranking:
 
 
 @dataclass(frozen=True)
+class Rated:
+    """One answer to a prompt, and whether people want such answers."""
+
+    prompt: Conversation
+    answer: Conversation
+    desirable: bool
+
+
+@dataclass(frozen=True)
 class Prompt:
     """A conversation that waits for the assistant's turn.
 
@@ -152,11 +161,14 @@ class Valued(Annotated):
 
 @dataclass(frozen=True)
 class Sample:
-    """What the policy learns from: one advantage per sampled token."""
+    """What the policy learns from, per sampled token: the advantage, and what it weighs (1 unless sampler and trainer
+    differ)."""
 
     rollout: Rollout
     logprobs: tuple[float, ...]
+    reference_logprobs: tuple[float, ...]
     advantages: tuple[float, ...]
+    weights: tuple[float, ...]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import numpy as np
 
 from keel.boards import Board, Title, boards_of
 
-SETTINGS = {"seed": 0, "ppo.kl.coef": 0.05, "sft.columns": {}, "model.path": "embedded", "ppo.betas": [0.9, 0.999]}
+SETTINGS = {"seed": 0, "rl.kl.coef": 0.05, "sft.columns": {}, "model.path": "embedded", "ppo.betas": [0.9, 0.999]}
 
 
 def main() -> None:

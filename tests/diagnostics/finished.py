@@ -257,6 +257,7 @@ def _summary(reports: Mapping[str, Row], seed: int) -> Row:
         "examples": measured.get("examples", []),
         "versions": {"python": "3.12.1", "keel": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0"},
         "seed": seed,
+        "method": "ppo",
     }
 
 

@@ -58,7 +58,7 @@ def test_every_section_is_there(page: Page) -> None:
     for words in (
         "2 runs compared",
         "run-0",
-        "The recipes differ in ppo.updates (A 12, B 13).",
+        "The recipes differ in rl.updates (A 12, B 13).",
         "On 12 prompts that both were asked",
         "All win rates are over the same 12 prompts.",
         "All win rates are over the same SFT model.",
@@ -221,7 +221,7 @@ def test_the_command_writes_the_page_and_says_what_follows(
     assert (tmp_path / "pages" / "two.html").is_file()
     assert [one["letter"] for one in found["runs"]] == ["A", "B"]
     assert [one["name"] for one in found["runs"]] == ["run-0", "run-1"]
-    assert found["settings"] == {"ppo.updates": ["12", "13"]}
+    assert found["settings"] == {"rl.updates": ["12", "13"]}
     assert found["runs"][1]["amber"] == ["Before SFT: Duplicates"]
     (pair,) = found["pairs"]
     # place % 2 against place % 3 over 0 … 11: 0=0 1=1 0<2 1>0 0<1 1<2, twice

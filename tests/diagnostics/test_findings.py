@@ -36,7 +36,7 @@ def run(
             {"step": place + 1.0} | {name: column[place] for name, column in columns.items()} for place in range(STEPS)
         ]
         metrics["ppo"] = Metrics(tuple(rows))
-    summary = Summary.of(stages, 1.0, 1.0, 0, {}, Path("run"))
+    summary = Summary.of(stages, 1.0, 1.0, 0, {}, "ppo", Path("run"))
     return Recorded(summary, "", metrics, attempts, ())
 
 
@@ -63,6 +63,7 @@ CHECKS = {
     "policy__clip_fraction": "Clipped tokens",
     "value__explained_variance": "Critic",
     "sampler_kl": "Sampler against trainer",
+    "groups__flat": "Groups that score alike",
 }
 
 
@@ -92,6 +93,8 @@ CHECKS = {
         ("value__explained_variance", late(-0.01, 0.5), "amber"),
         ("sampler_kl", flat(9.9e-4), "ok"),
         ("sampler_kl", flat(1.1e-3), "amber"),
+        ("groups__flat", flat(0.49), "ok"),
+        ("groups__flat", flat(0.51), "amber"),
     ],
 )
 def test_thresholds_of_the_known_answers(metric: str, values: list[float | None], expected: str) -> None:
@@ -111,7 +114,7 @@ def test_the_message_says_how_much_and_when() -> None:
     values[8:13] = [12.0] * 5
     (found,) = [one for one in findings(run(kl=values)) if one.check == CHECKS["kl"]]
     assert "12.0 nats per answer around update 11" in found.message
-    assert "ppo.kl.coef" in found.remedy
+    assert "rl.kl.coef" in found.remedy
 
 
 def attempts(correlation: float, drift: float, cut: bool = False) -> Attempts:

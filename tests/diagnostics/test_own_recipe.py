@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keel.config import Guards, dump_recipe, load_recipe
-from keel.diagnostics.curves import ppo_curves
+from keel.diagnostics.curves import practice_curves
 from keel.diagnostics.findings import findings, limits_of
 from keel.diagnostics.provenance import interruptions, read_origins
 from keel.diagnostics.recorded import read_run
@@ -68,7 +68,7 @@ def test_sentences_name_the_limits_of_the_recipe(run: Path) -> None:
 
 def test_the_lines_in_the_curves_are_those_of_the_recipe() -> None:
     limits = Guards(kl=(0.25, 0.5), truncated=(0.1, 0.2), clip_fraction=0.3, explained_variance=0.4)
-    drawn = {one.metric: [line.value for line in one.thresholds] for one in ppo_curves(limits) if one.thresholds}
+    drawn = {one.metric: [line.value for line in one.thresholds] for one in practice_curves(limits) if one.thresholds}
     assert drawn == {
         "kl": [0.25, 0.5], "truncated": [10.0, 20.0], "policy/clip_fraction": [30.0],
         "value/explained_variance": [40.0],
@@ -86,7 +86,7 @@ def test_the_window_is_that_of_the_recipe(run: Path) -> None:
 
 
 def test_limits_come_back_as_they_were_written(run: Path) -> None:
-    limits = {"ppo.guards": {"kl": (1.0, 2.0), "on_red": "stop", "gold": 3.0}}
+    limits = {"rl.guards": {"kl": (1.0, 2.0), "on_red": "stop", "gold": 3.0}}
     (run / "resolved.yaml").write_text(dump_recipe(load_recipe(None, limits)), encoding="utf-8")
     assert limits_of(read_run(run)) == Guards(kl=(1.0, 2.0), on_red="stop", gold=3.0)
     (run / "resolved.yaml").write_text("ppo: {guards: {kl: [3, 1]}}\n", encoding="utf-8")

@@ -234,7 +234,7 @@ def test_kl_below_zero_is_explained(tmp_path: Path) -> None:
 def test_a_planted_fault_is_on_the_page(tmp_path: Path) -> None:
     page = page_of(finished_run(tmp_path / "far", curves={"kl": lambda t: 40 * t}))
     assert "1 of 23 checks needs a look" in page.text
-    assert "What to do: Raise ppo.kl.coef" in page.text
+    assert "What to do: Raise rl.kl.coef" in page.text
 
 
 def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, path: str, line: str, sentence:
 def test_text_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     directory = finished_run(tmp_path / "run", updates=10)
     (directory / "resolved.yaml").write_bytes(b"task: \xff\xfe")
-    with pytest.raises(UserError, match="it is not UTF-8 text"):
+    with pytest.raises(UserError, match="it is not UTF-8"):
         write_report(directory)
 
 

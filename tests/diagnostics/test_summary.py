@@ -19,7 +19,7 @@ from .finished import finished_run, unseen
 KEYS = {
     "win_rate", "win_rate_low", "win_rate_high", "wins", "ties", "losses", "judge", "confidence", "gold_base",
     "gold_sft", "gold_ppo", "reward_sft", "reward_ppo", "kl", "seconds", "peak_mb", "stages", "examples", "versions",
-    "seed",
+    "seed", "method",
 }  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def fits(summary: Summary) -> bool:
 def test_of_stage_reports_is_what_was_written(run: Path, summary: Summary) -> None:
     written = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     stages = {name: json.loads((run / name / "report.json").read_text(encoding="utf-8")) for name in written["stages"]}
-    made = Summary.of(stages, 281.4, 818.0, 0, written["versions"], Path("runs/demo"))
+    made = Summary.of(stages, 281.4, 818.0, 0, written["versions"], "ppo", Path("runs/demo"))
     assert made == summary
     assert made.to_json() == written
     assert set(made.to_json()) == KEYS
@@ -58,10 +58,10 @@ def test_it_reads_back_what_it_wrote(summary: Summary, tmp_path: Path) -> None:
 
 def test_stages_that_were_not_run_are_null() -> None:
     facts = {"reward": {"pairs": 7, "held_out_pairs": 3, "seconds": 1.0, "peak_mb": 9}}
-    content = Summary.of(facts, 1.234, 9.6, 5, {"keel": "0"}, Path("own")).to_json()
+    content = Summary.of(facts, 1.234, 9.6, 5, {"keel": "0"}, "ppo", Path("own")).to_json()
     assert set(content) == KEYS
     assert {name for name, value in content.items() if value is None} == KEYS - {
-        "seconds", "peak_mb", "stages", "examples", "versions", "seed"
+        "seconds", "peak_mb", "stages", "examples", "versions", "seed", "method"
     }  # fmt: skip
     assert (content["seconds"], content["peak_mb"], content["seed"], content["examples"]) == (1.23, 10, 5, [])
 
@@ -77,7 +77,7 @@ def test_a_newcomer_finds_every_number_in_words(summary: Summary) -> None:
         f"interval is {100 * (summary.win_rate_low or 0):.0f}% to {100 * (summary.win_rate_high or 0):.0f}%",
         "50% would be a draw",
         "base 0.00 → SFT",
-        f"PPO {summary.gold_ppo:.2f}",
+        f"PPO {summary.gold_policy:.2f}",
         "hidden from every model",
         "6.3 nats per answer: a moderate distance",
         "people's agreement allows about 78% (75% to 82%)",

@@ -189,13 +189,13 @@ def test_fields_that_differ(tmp_path: Path) -> None:
     )
     found = settings_apart(read_rivals(directories))
     assert [(one.name, one.values) for one in found] == [
-        ("ppo.kl.coef", ("0.05", "0.05", "0.1")),
-        ("ppo.reward", ("[{weight: 1.0}]", "[{weight: 2.0}]", "[{weight: 1.0}]")),
-        ("ppo.new", (None, None, "x")),
+        ("rl.kl.coef", ("0.05", "0.05", "0.1")),
+        ("rl.reward", ("[{weight: 1.0}]", "[{weight: 2.0}]", "[{weight: 1.0}]")),
+        ("rl.new", (None, None, "x")),
     ]
     words = Compared.read(directories).difference()
-    assert "ppo.kl.coef (A 0.05, B 0.05, C 0.1)" in words
-    assert "ppo.new (A has none, B has none, C x)" in words
+    assert "rl.kl.coef (A 0.05, B 0.05, C 0.1)" in words
+    assert "rl.new (A has none, B has none, C x)" in words
 
 
 def test_the_difference_in_words(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_the_difference_in_words(tmp_path: Path) -> None:
     recipe(directories[1], "task: town_desk\nseed: 1\nppo:\n  updates: 12\n")
     assert "differ in nothing but the seed" in Compared.read(directories).difference()
     recipe(directories[1], "task: town_desk\nseed: 1\na: 1\nb: 2\nppo:\n  updates: 13\n")
-    assert "differ in 4 fields: seed, ppo.updates, a and others" in Compared.read(directories).difference()
+    assert "differ in 4 fields: seed, rl.updates, a and others" in Compared.read(directories).difference()
     leave_lineages(directories[1], demonstrations="others", practised="others", asked="others")
     words = "not the same (or not known to be): demonstrations (SFT) and prompts (preferences, PPO)."
     assert Compared.read(directories).difference().endswith(words)

@@ -25,23 +25,23 @@ SMALL = {
     "sft": ["--sft.batch_size", "8"],
     "reward": ["--reward.batch_size", "8"],
     "ppo": [
-        "--ppo.updates", "2", "--ppo.batch_size", "8", "--ppo.epochs", "1", "--ppo.sampling.max_tokens", "8",
+        "--rl.updates", "2", "--rl.batch_size", "8", "--rl.epochs", "1", "--rl.sampling.max_tokens", "8",
         # After three steps of fine-tuning nothing ends by itself, and the preflight would rightly stop.
         "--preflight", "say",
     ],
     "loop": [
         "--sft.max_steps", "2", "--sft.limit", "32", "--sft.batch_size", "8", "--preferences.count", "12",
         "--preferences.sampling.max_tokens", "16", "--reward.max_steps", "2", "--reward.batch_size", "8",
-        "--ppo.limit", "32", "--ppo.updates", "1", "--ppo.critic.warmup_updates", "0", "--ppo.batch_size", "8",
-        "--ppo.epochs", "1", "--ppo.samples_per_prompt", "1", "--ppo.minibatches", "1",
-        "--ppo.sampling.max_tokens", "8",
+        "--rl.limit", "32", "--rl.updates", "1", "--rl.critic.warmup_updates", "0", "--rl.batch_size", "8",
+        "--rl.epochs", "1", "--rl.samples_per_prompt", "1", "--rl.minibatches", "1",
+        "--rl.sampling.max_tokens", "8",
         "--evaluation.count", "8", "--evaluation.sampling.max_tokens", "8", "--preflight", "off",
     ],
 }  # fmt: skip
 """What is put behind a command of this name, in place of numbers that take hours."""
 BEFORE = (
     "keel init mine --model ./base --sft.data demonstrations.jsonl --reward.data pairs.jsonl "
-    "--ppo.prompts prompts.jsonl",
+    "--rl.prompts prompts.jsonl",
     "keel run mine/recipe.yaml --dir runs/mine",
 )
 """What a guide that names it takes for granted, unless it says it itself."""

@@ -49,7 +49,7 @@ def recipe(tmp_path: Path) -> Path:
                     ],
                 )
             },
-            "ppo": {
+            "rl": {
                 "prompts": rows(tmp_path / "prompts.jsonl", prompts[220:300]),
                 "sampling": {"max_tokens": 64},
                 "reward": [{"kind": "function", "path": f"{tmp_path / 'rewards.py'}:zero"}],

@@ -21,7 +21,7 @@ from . import files, folders
 from .budget import cases
 from .test_recipes import check_refusal, says
 
-TRAINING = ("keel.stages.sft.fine_tune", "keel.stages.reward.fit_reward", "keel.stages.ppo.practise")
+TRAINING = ("keel.stages.sft.fine_tune", "keel.stages.reward.fit_reward", "keel.stages.practice.practise")
 LATE = (" fits into model.max_length ", "the prompt has no tokens")
 """Said once the rows are tokens, which a stage makes of them after its folder is there."""
 
@@ -85,12 +85,12 @@ def workplaces(draw: st.DrawFn, home: Path, place: Path) -> tuple[str, ...]:
             return (command, *model, "--data", f"data/{name}", "--dir", "run", "--json")
         case "ppo":
             return (command, *model, "--reward", "judge", "--prompts", f"data/{name}", "--dir", "run",
-                    "--ppo.sampling.max_tokens", "6", "--json")  # fmt: skip
+                    "--rl.sampling.max_tokens", "6", "--json")  # fmt: skip
         case "run":
             recipe = Recipe.model_validate(
                 {"task": None, "device": "cpu", "dir": "run", "preflight": "off", "sft": {"data": "data/sft.jsonl"},
                  "model": {"path": "language", "template": "plain", "max_length": 24},
-                 "ppo": {"prompts": "data/prompts.jsonl", "sampling": {"max_tokens": 6},
+                 "rl": {"prompts": "data/prompts.jsonl", "sampling": {"max_tokens": 6},
                          "reward": [{"kind": "model", "path": "judge"}]}}
             )  # fmt: skip
             (place / "recipe.yaml").write_text(dump_recipe(recipe))

@@ -57,10 +57,10 @@ def test_hops_by_hand(own: Recipe, tmp_path: Path) -> None:
 
 def test_answers_are_cut_at_max_tokens_and_as_long_without_demonstrations(own: Recipe, tmp_path: Path) -> None:
     given = own.model_dump()
-    given["ppo"]["sampling"]["max_tokens"] = 2
+    given["rl"]["sampling"]["max_tokens"] = 2
     cut = hops_of(space_of(Recipe.model_validate(given), tmp_path))
     assert {len(b.tokens) for hop in cut.hops if hop.stage == "ppo" for t in hop.trees for b in t.branches} == {2}
-    given["ppo"]["sampling"]["max_tokens"] = 5
+    given["rl"]["sampling"]["max_tokens"] = 5
     given["sft"]["data"] = None
     full = hops_of(space_of(Recipe.model_validate(given), tmp_path))
     assert {len(b.tokens) for hop in full.hops if hop.stage == "ppo" for t in hop.trees for b in t.branches} == {5}
@@ -73,7 +73,7 @@ def test_optimizer_steps_are_those_of_the_run(
     own: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minibatches: int, epochs: int, warmup: int
 ) -> None:
     given = own.model_dump()
-    given["ppo"] |= {"minibatches": minibatches, "epochs": epochs, "critic": {"warmup_updates": warmup, "lr": 1e-3}}
+    given["rl"] |= {"minibatches": minibatches, "epochs": epochs, "critic": {"warmup_updates": warmup, "lr": 1e-3}}
     settings = Recipe.model_validate(given)
     planned = [hop for hop in hops_of(space_of(settings, tmp_path)).hops if hop.kind.startswith("learn")]
     steps = 0
@@ -151,7 +151,7 @@ def test_what_roles_hold(
     own: Recipe, tmp_path: Path, model: dict[str, str], stage: Any, bytes_each: dict[str, int]
 ) -> None:
     given = own.model_dump()
-    given["ppo"]["critic"] = {"init": "zero", "body": "policy"} if "body" in model else {"init": "reward"}
+    given["rl"]["critic"] = {"init": "zero", "body": "policy"} if "body" in model else {"init": "reward"}
     given["model"] |= {name: value for name, value in model.items() if name != "body"}
     counted = Model(total=1000, head=100, linear=800, adapters=10, layers=2, column=24, vocabulary=50)
     held = parts_of(stage, space_of(Recipe.model_validate(given), tmp_path), counted, [], {})

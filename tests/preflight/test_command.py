@@ -93,7 +93,7 @@ def test_a_mistake_in_the_input_exits_with_2(own: Recipe, tmp_path: Path, capsys
     assert status("check", path, "--sft.data", str(tmp_path / "none.jsonl")) == 2
     assert "none.jsonl" in capsys.readouterr().err
     assert status("check", str(tmp_path / "nothing.yaml")) == 2
-    assert status("check", path, "--ppo.kl.coeff", "1") == 2
+    assert status("check", path, "--rl.kl.coeff", "1") == 2
 
 
 def test_help_names_the_statuses(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +108,7 @@ def test_shipped_recipes_have_nothing_amber_or_red(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = str(ROOT / "recipes" / f"{name}.yaml")
-    few = ("--sft.limit", "100", "--ppo.limit", "50", "--preferences.count", "50", "--evaluation.count", "20")
+    few = ("--sft.limit", "100", "--rl.limit", "50", "--preferences.count", "50", "--evaluation.count", "20")
     assert status("check", path, "--json", "--dir", str(tmp_path / "run"), "--device", "cpu", *few) == 0
     content = as_json(capsys)
     assert [one for one in content["findings"] if one["verdict"] != "ok"] == []

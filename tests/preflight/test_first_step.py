@@ -12,7 +12,7 @@ from keel.data.chat import Chat
 from keel.diagnostics.findings import Finding
 from keel.models.roles import Roles, separate
 from keel.preflight.first_step import agreement, distance, ratio
-from keel.preflight.ppo import read_as_learnt
+from keel.preflight.practice import read_as_learnt
 from keel.rollout.episode import converse
 from keel.rollout.generator import Sampling
 from keel.rollout.local import LocalGenerator
@@ -102,6 +102,6 @@ def test_distance_by_hand(shift: float, verdict: str) -> None:
     [(0.001, FP32, "ok"), (0.02, FP32, "amber"), (0.02, BF16, "ok"), (0.1, BF16, "amber"), (0.2, BF16, "red")],
 )
 def test_agreement_by_hand(shift: float, dtype: torch.dtype, verdict: str) -> None:
-    """Red where the shift is ppo.clip: e^.2 − 1 − .2 = .0214 is above .2²/2 = .02."""
+    """Red where the shift is rl.clip: e^.2 − 1 − .2 = .0214 is above .2²/2 = .02."""
     assert agreement([-1.0], [-1.0 + shift], dtype, 0.2).verdict == verdict
     assert agreement([-1.0], [math.nan], dtype, 0.2).verdict == "red"

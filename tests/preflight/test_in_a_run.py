@@ -33,7 +33,7 @@ def flat(tmp_path: Path) -> str:
 def settings(place: Path, reward: str, **changes: Any) -> Recipe:
     data = own_data(place / "data")
     ppo = {"reward": [{"kind": "function", "path": reward}], "critic": {"init": "zero"}}
-    return recipe(language_model(place / "base"), data, **{"ppo": ppo, **changes})
+    return recipe(language_model(place / "base"), data, **{"rl": ppo, **changes})
 
 
 def verdicts(directory: Path, stage: str) -> dict[str, str]:

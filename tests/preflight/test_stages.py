@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -60,7 +60,7 @@ def sound(base: Path, data: dict[str, str], folder: Path, **changes: Any) -> Rec
         encoding="utf-8",
     )
     given = {
-        "ppo": {"reward": [{"kind": "function", "path": f"{path}:count"}], "critic": {"init": "zero"}},
+        "rl": {"reward": [{"kind": "function", "path": f"{path}:count"}], "critic": {"init": "zero"}},
         "evaluation": {"prompts": data["unseen"], "count": 8, "sampling": {"max_tokens": 6}},
     }
     return recipe(base, data, **merged(given, changes))
@@ -88,7 +88,7 @@ def wrong(checks: Checked) -> dict[tuple[str, str], str]:
 def test_a_sound_recipe(base: Path, data: dict[str, str], tmp_path: Path) -> None:
     checks = found(sound(base, data, tmp_path), tmp_path)
     assert wrong(checks) == {}
-    assert [each.stage for each in checks.stages] == list(get_args(StageName))
+    assert [each.stage for each in checks.stages] == ["sft", "preferences", "reward", "ppo", "evaluation"]
     for name in ("EOS trained", "Masks", "Length limit", "Duplicates", "Foreign markers", "Role words trained"):
         assert of(checks, "sft", name).verdict == "ok"
     assert checks.verdict == "ok"
@@ -101,7 +101,7 @@ def test_a_sound_recipe(base: Path, data: dict[str, str], tmp_path: Path) -> Non
 
 def test_what_can_only_be_known_later_is_said(base: Path, data: dict[str, str], tmp_path: Path) -> None:
     """Before SFT has run, how its answers end is open; without SFT in the recipe it is known now."""
-    whole = sound(base, data, tmp_path, ppo={"reward": [{"kind": "model"}], "critic": {"init": "reward"}})
+    whole = sound(base, data, tmp_path, rl={"reward": [{"kind": "model"}], "critic": {"init": "reward"}})
     checks = found(whole, tmp_path)
     for name in ("Answers end", "Reward spread"):
         assert of(checks, "ppo", name).message.startswith("Not yet known")
@@ -122,7 +122,7 @@ class Bench:
         return rows(self.folder / "planted.jsonl", content)
 
     def reward(self, name: str) -> Changes:
-        return {"ppo": {"reward": [{"kind": "function", "path": f"{self.folder / 'rewards.py'}:{name}"}]}}
+        return {"rl": {"reward": [{"kind": "function", "path": f"{self.folder / 'rewards.py'}:{name}"}]}}
 
     def template(self, text: str) -> Changes:
         path = self.folder / "template.jinja"
@@ -154,7 +154,7 @@ SPACED = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
 HEADED = "{% for m in messages %}{% if m['role'] == 'assistant' %}Assistant: {% endif %}{{ m['content'] }} {% endfor %}"
 SHORT = {
     "model": {"max_length": 6},
-    "ppo": {"sampling": {"max_tokens": 2}},
+    "rl": {"sampling": {"max_tokens": 2}},
     "evaluation": {"sampling": {"max_tokens": 1}},
 }
 NO_SFT = {"sft": {"data": None}, "evaluation": {"prompts": None}}
@@ -166,7 +166,7 @@ FAULTS: dict[str, Planted] = {
         lambda on: {"sft": {"data": on.rows(on.answers(tail=" [/INST]"))}}, "sft", "Foreign markers", "red"
     ),
     "markers in few prompts": (
-        lambda on: {"ppo": {"prompts": on.rows([*on.prompts(20), {"prompt": "[INST] w41"}])}},
+        lambda on: {"rl": {"prompts": on.rows([*on.prompts(20), {"prompt": "[INST] w41"}])}},
         "ppo", "Foreign markers", "amber",
     ),
     "rows twice": (lambda on: {"sft": {"data": on.rows(on.answers(8) * 3)}}, "sft", "Duplicates", "red"),
@@ -190,9 +190,9 @@ FAULTS: dict[str, Planted] = {
         lambda on: {"reward": {"data": None}, "preferences": {"labels": {"data": on.rows(on.verdicts())}}},
         "preferences", "Sides", "amber",
     ),
-    "prompts twice": (lambda on: {"ppo": {"prompts": on.rows(on.prompts(8) * 3)}}, "ppo", "Duplicates", "red"),
+    "prompts twice": (lambda on: {"rl": {"prompts": on.rows(on.prompts(8) * 3)}}, "ppo", "Duplicates", "red"),
     "prompts too long": (
-        lambda on: {"ppo": {"prompts": on.rows([*on.prompts(12), *on.prompts(12, words=20)])}},
+        lambda on: {"rl": {"prompts": on.rows([*on.prompts(12), *on.prompts(12, words=20)])}},
         "ppo", "Prompts fit", "red",
     ),
     "prompts that were trained on": (
@@ -279,7 +279,7 @@ def test_a_machine_that_is_too_small(
 
 def test_greedy_answers_cannot_be_compared(tmp_path: Path) -> None:
     given: Changes = {"device": "cpu", "dtype": "float32", "preferences": {"count": 8, "sampling": {"max_tokens": 8}}}
-    given["ppo"], given["sft"] = {"limit": 8}, {"limit": 8}
+    given["rl"], given["sft"] = {"limit": 8}, {"limit": 8}
     for temperature, verdict in ((1.0, "ok"), (0.0, "red")):
         given["preferences"]["sampling"]["temperature"] = temperature
         settings = Recipe.model_validate(given)
@@ -293,7 +293,7 @@ def test_within_a_run_the_models_are_those_of_the_run(
 ) -> None:
     """After the run's own stages nothing is open, the reward model's scores are read, and no random number is used."""
     monkeypatch.setattr("keel.pipeline.write_report", lambda directory: None)
-    settings = sound(base, data, tmp_path, ppo={"reward": [{"kind": "model"}], "critic": {"init": "reward"}})
+    settings = sound(base, data, tmp_path, rl={"reward": [{"kind": "model"}], "critic": {"init": "reward"}})
     run(settings, tmp_path / "run", SilentDisplay())
     space = space_of(settings, tmp_path)
     torch.manual_seed(5)

@@ -130,7 +130,7 @@ def recipe(base: Path, data: Mapping[str, str], **changes: Any) -> Recipe:
         "model": {"path": str(base), "template": "plain", "max_length": 24},
         "sft": {"data": data["sft"], "batch_size": 6, "held_out": 0.25, "optimizer": {"lr": 1e-3}},
         "reward": {"data": data["reward"], "batch_size": 6, "held_out": 0.25, "optimizer": {"lr": 1e-3}},
-        "ppo": {
+        "rl": {
             "prompts": data["prompts"],
             "updates": 2,
             "batch_size": 8,
@@ -148,9 +148,9 @@ def recipe(base: Path, data: Mapping[str, str], **changes: Any) -> Recipe:
 def only(stage: str, settings: Recipe) -> Recipe:
     """The recipe without the data of the other stages."""
     given = settings.model_dump()
-    for name, key in (("sft", "data"), ("reward", "data"), ("ppo", "prompts")):
+    for name, section, key in (("sft", "sft", "data"), ("reward", "reward", "data"), ("ppo", "rl", "prompts")):
         if name != stage:
-            given[name][key] = None
+            given[section][key] = None
     return Recipe.model_validate(given)
 
 

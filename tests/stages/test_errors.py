@@ -58,7 +58,7 @@ def constant(folder: Path) -> dict[str, Any]:
 def test_a_recipe_without_data(base: Path, data: dict[str, str], tmp_path: Path) -> None:
     settings = only("nothing", recipe(base, data))
     directory = tmp_path / "run"
-    assert "sft.data, reward.data, preferences.labels.data or ppo.prompts" in refused(
+    assert "sft.data, reward.data, preferences.labels.data, rl.prompts or dpo.data" in refused(
         lambda: run(settings, directory, SilentDisplay())
     )
     assert not directory.exists()
@@ -73,7 +73,7 @@ def test_a_recipe_without_data(base: Path, data: dict[str, str], tmp_path: Path)
             "there are no people to judge: give reward.data (pairs) or preferences.labels.data (verdicts), or set "
             "--preferences.judges people",
         ),
-        ("ppo", "ppo.prompts is missing: give prompts with --ppo.prompts FILE"),
+        ("ppo", "rl.prompts is missing: give prompts with --rl.prompts FILE"),
     ],
 )
 def test_a_stage_without_its_data(name: str, sentence: str, base: Path, data: dict[str, str], tmp_path: Path) -> None:
@@ -141,9 +141,9 @@ def test_a_reward_model_that_is_not_there(base: Path, data: dict[str, str], tmp_
     settings = recipe(base, data)
     expected = directory / "reward" / "model"
     assert refused(stage("ppo", settings, directory)) == (
-        f"ppo.reward: there is no reward model in {expected}; train one first, or name one by its path"
+        f"rl.reward: there is no reward model in {expected}; train one first, or name one by its path"
     )
-    given = recipe(base, data, ppo={"reward": [{"kind": "model", "path": str(tmp_path / "nowhere")}]})
+    given = recipe(base, data, rl={"reward": [{"kind": "model", "path": str(tmp_path / "nowhere")}]})
     assert "nowhere" in refused(stage("ppo", given, directory))
     assert not (directory / "ppo").exists()
 
@@ -151,17 +151,17 @@ def test_a_reward_model_that_is_not_there(base: Path, data: dict[str, str], tmp_
 def test_a_critic_from_a_reward_model_that_there_is_not(base: Path, data: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "rewards.py"
     path.write_text("def one(rollouts):\n    return [1.0 for _ in rollouts]\n", encoding="utf-8")
-    settings = recipe(base, data, ppo={"reward": [{"kind": "function", "path": f"{path}:one"}]})
+    settings = recipe(base, data, rl={"reward": [{"kind": "function", "path": f"{path}:one"}]})
     sentence = refused(stage("ppo", settings, tmp_path / "run"))
-    assert sentence.startswith("ppo.critic.init: ")
-    assert sentence.endswith("set --ppo.critic.init zero")
+    assert sentence.startswith("rl.critic.init: ")
+    assert sentence.endswith("set --rl.critic.init zero")
 
 
 def test_an_adapter_of_another_base(base: Path, data: dict[str, str], tmp_path: Path) -> None:
     """In the shared layout a reward model must be an adapter on the policy's very base."""
     shared = {"tuning": "lora", "layout": "shared", "lora": {"rank": 2}}
     foreign = reward_model(tmp_path / "foreign")
-    settings = recipe(base, data, model=shared, ppo={"reward": [{"kind": "model", "path": str(foreign)}]})
+    settings = recipe(base, data, model=shared, rl={"reward": [{"kind": "model", "path": str(foreign)}]})
     assert "train that role with LoRA first" in refused(stage("ppo", settings, tmp_path / "run"))
 
 
@@ -170,9 +170,9 @@ def test_two_reward_functions_of_one_name(base: Path, data: dict[str, str], tmp_
     for name in ("first.py", "second.py"):
         (tmp_path / name).write_text("def good(rollouts):\n    return [1.0 for _ in rollouts]\n", encoding="utf-8")
         terms.append({"kind": "function", "path": f"{tmp_path / name}:good"})
-    settings = recipe(base, data, ppo={"reward": terms, "critic": {"init": "zero"}})
+    settings = recipe(base, data, rl={"reward": terms, "critic": {"init": "zero"}})
     assert refused(stage("ppo", settings, tmp_path / "run")) == (
-        "ppo.reward: two terms are called 'good'; give one of the functions another name"
+        "rl.reward: two terms are called 'good'; give one of the functions another name"
     )
 
 
@@ -180,7 +180,7 @@ def test_a_reward_function_that_gives_no_number(base: Path, data: dict[str, str]
     path = tmp_path / "rewards.py"
     path.write_text("def bad(rollouts):\n    return [float('nan') for _ in rollouts]\n", encoding="utf-8")
     terms = [{"kind": "function", "path": f"{path}:bad"}]
-    settings = recipe(base, data, ppo={"reward": terms, "critic": {"init": "zero"}})
+    settings = recipe(base, data, rl={"reward": terms, "critic": {"init": "zero"}})
     assert "must return a finite number" in refused(stage("ppo", settings, tmp_path / "run"))
     assert not (tmp_path / "run" / "ppo" / "model").exists()
 
@@ -192,7 +192,7 @@ def test_evaluation_without_a_judge_is_refused_before_anything_is_trained(
         base,
         data,
         reward={"data": None},
-        ppo=constant(tmp_path),
+        rl=constant(tmp_path),
         evaluation={"prompts": data["prompts"]},
     )
     assert refused(lambda: run(settings, tmp_path / "run", SilentDisplay())).startswith(
@@ -206,16 +206,16 @@ def test_evaluation_without_a_judge_is_refused_before_anything_is_trained(
 )
 def test_nothing_fits(name: str, said: str, base: Path, data: dict[str, str], tmp_path: Path) -> None:
     """max_length is 3, and so are the prompts."""
-    settings = recipe(base, data, model={"max_length": 3}, ppo=constant(tmp_path))
+    settings = recipe(base, data, model={"max_length": 3}, rl=constant(tmp_path))
     assert said in refused(stage(name, only(name, settings), tmp_path / "run"))
 
 
 def test_no_prompt_leaves_room_in_the_context(base: Path, data: dict[str, str], tmp_path: Path) -> None:
     judge = [{"kind": "model", "path": str(reward_model(tmp_path / "judge"))}]
-    settings = recipe(base, data, model={"max_length": 1024}, ppo={"sampling": {"max_tokens": 62}, "reward": judge})
+    settings = recipe(base, data, model={"max_length": 1024}, rl={"sampling": {"max_tokens": 62}, "reward": judge})
     assert refused(stage("ppo", only("ppo", settings), tmp_path / "run")) == (
-        "ppo.prompts: no prompt leaves room for an answer of 62 tokens within the model's context of 64; lower "
-        "--ppo.sampling.max_tokens, give shorter prompts"
+        "rl.prompts: no prompt leaves room for an answer of 62 tokens within the model's context of 64; lower "
+        "--rl.sampling.max_tokens, give shorter prompts"
     )
     assert not (tmp_path / "run" / "ppo").exists()
 
@@ -251,10 +251,10 @@ def late_faults(folder: Path) -> dict[str, tuple[dict[str, Any], str]]:
     table = rows(folder / "table.jsonl", [{"prompt": "w40", "response1": "w41", "response2": "w42", "annotator1": 9}])
 
     def term(kind: str, path: Path | str) -> dict[str, Any]:
-        return {"ppo": {"reward": [{"kind": kind, "path": str(path)}]}}
+        return {"rl": {"reward": [{"kind": kind, "path": str(path)}]}}
 
     return {
-        "a prompt of the wrong shape": ({"ppo": {"prompts": str(broken)}}, f"{broken}:2"),
+        "a prompt of the wrong shape": ({"rl": {"prompts": str(broken)}}, f"{broken}:2"),
         "no such pairs": ({"reward": {"data": str(folder / "no-pairs.jsonl")}}, "no-pairs.jsonl"),
         "a verdict without a meaning": (
             {"reward": {"data": None}, "preferences": {"labels": {"data": table}}},
@@ -263,8 +263,8 @@ def late_faults(folder: Path) -> dict[str, tuple[dict[str, Any], str]]:
         "no such reward model": (term("model", folder / "nowhere"), "nowhere"),
         "a reward model that is none": (term("model", folder / "base"), "which is no reward model"),
         "no such reward function": (term("function", f"{path}:two"), "has no 'two'"),
-        "prompts that are all too long": ({"ppo": {"sampling": {"max_tokens": 22}}}, "no prompt leaves room"),
-        "a critic from nothing": (term("function", f"{path}:one"), "ppo.critic.init"),
+        "prompts that are all too long": ({"rl": {"sampling": {"max_tokens": 22}}}, "no prompt leaves room"),
+        "a critic from nothing": (term("function", f"{path}:one"), "rl.critic.init"),
         "unseen prompts that are not there": (
             {"evaluation": {"prompts": str(folder / "unseen.jsonl")}},
             "unseen.jsonl",

@@ -54,7 +54,7 @@ def practice(place: Path, updates: int = 6, log: Mapping[str, Any] | None = None
         base,
         own_data(place / "data"),
         log=dict(log or {}),
-        ppo={
+        rl={
             "updates": updates,
             "reward": [{"kind": "function", "path": f"{place / 'rewards.py'}:peak"}],
             "missing_eos_score": None,

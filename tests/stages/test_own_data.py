@@ -107,7 +107,7 @@ def test_all_stages(base: Path, data: dict[str, str], tmp_path: Path, report: No
         assert facts["seconds"] >= 0
         assert facts["peak_mb"] > 0
     assert summary.judge == "reward"
-    assert summary.gold_ppo is None
+    assert summary.gold_policy is None
 
     # sft/model: the mean −log-prob of the held-out demonstrations, by plain transformers
     model, tokenizer = plain_language(directory / "sft" / "model")
@@ -224,7 +224,7 @@ def test_a_critic_on_the_policys_states(layout: str, base: Path, data: dict[str,
         base,
         data,
         model={"tuning": "lora", "layout": layout, "lora": {"rank": 2}},
-        ppo={"critic": {"body": "policy", "init": "zero"}},
+        rl={"critic": {"body": "policy", "init": "zero"}},
     )
     directory = tmp_path / "run"
     go(settings, directory)
@@ -252,7 +252,7 @@ def test_only_the_layers_that_were_asked_for_get_adapters(
         base,
         data,
         model={"tuning": "lora", "layout": layout, "lora": lora},
-        ppo={"reward": [{"kind": "function", "path": function}], "critic": {"init": "zero"}},
+        rl={"reward": [{"kind": "function", "path": function}], "critic": {"init": "zero"}},
     )
     directory = tmp_path / "run"
     space = open_workspace(settings, directory, SilentDisplay(), base, ["sft"])
@@ -268,7 +268,7 @@ def test_a_function_as_the_reward(base: Path, data: dict[str, str], function: st
     settings = recipe(
         base,
         data,
-        ppo={
+        rl={
             "reward": [{"kind": "function", "path": function, "weight": 2.0}],
             "critic": {"init": "zero"},
             "missing_eos_score": None,
@@ -290,7 +290,7 @@ def test_a_weighted_sum_of_a_model_and_a_function(
 ) -> None:
     directory = tmp_path / "run"
     terms = [{"kind": "model", "weight": 0.5}, {"kind": "function", "path": function, "weight": 3.0}]
-    go(recipe(base, data, ppo={"reward": terms}), directory)
+    go(recipe(base, data, rl={"reward": terms}), directory)
     for row in lines(directory / "ppo" / "rollouts.jsonl"):
         parts = row["parts"]
         assert parts["brevity"] == pytest.approx(-row["length"] / 10)
@@ -303,7 +303,7 @@ def test_two_reward_models_score_each_for_itself(base: Path, data: dict[str, str
     directory = tmp_path / "run"
     folders = [reward_model(tmp_path / name, seed) for name, seed in (("one", 1), ("two", 2))]
     terms = [{"kind": "model", "path": str(folder)} for folder in folders]
-    go(only("ppo", recipe(base, data, ppo={"reward": terms, "missing_eos_score": None, "batch_size": 16})), directory)
+    go(only("ppo", recipe(base, data, rl={"reward": terms, "missing_eos_score": None, "batch_size": 16})), directory)
     ended = [row for row in lines(directory / "ppo" / "rollouts.jsonl") if complete(row, 6)]
     assert ended
     for row in ended[:3]:
@@ -320,7 +320,7 @@ def test_a_reward_model_with_another_tokenizer_reads_the_text_in_its_own_templat
     directory = tmp_path / "run"
     folder = reward_model(tmp_path / "other", 3, other_words())
     changes = {
-        "ppo": {
+        "rl": {
             "reward": [{"kind": "model", "path": str(folder)}],
             "critic": {"init": "zero"},
             "missing_eos_score": None,
@@ -344,7 +344,7 @@ def test_normalisation_of_learned_scores(normalisation: str, base: Path, data: d
         "batch_size": 32,
         "updates": 1,
     }
-    settings = recipe(base, data, reward={"data": None}, ppo=changes)
+    settings = recipe(base, data, reward={"data": None}, rl=changes)
     run_stage("ppo", settings, directory, SilentDisplay())
     kept = lines(directory / "ppo" / "rollouts.jsonl")
     ended = [row for row in kept if complete(row, 6)]
@@ -403,7 +403,7 @@ def test_what_does_not_fit_is_left_out_counted_and_said(base: Path, data: dict[s
         data,
         sft={"data": shown},
         reward={"data": rows(tmp_path / "pairs.jsonl", pairs)},
-        ppo={"prompts": prompts, "reward_normalisation": "demonstrations"},
+        rl={"prompts": prompts, "reward_normalisation": "demonstrations"},
         evaluation={"prompts": prompts, "count": 14, "sampling": {"max_tokens": 4}},
     )
     summary = run(settings, tmp_path / "run", Listening())
@@ -428,7 +428,7 @@ def test_a_prompt_must_leave_room_for_its_longest_answer(base: Path, data: dict[
         base,
         data,
         model={"max_length": 1024},
-        ppo={"prompts": asked, "batch_size": 4, "reward_normalisation": "standard"},
+        rl={"prompts": asked, "batch_size": 4, "reward_normalisation": "standard"},
         evaluation={"prompts": asked, "count": 8, "sampling": {"max_tokens": 4}},
     )
     stages = go(settings, tmp_path / "run").stages

@@ -96,7 +96,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "checkpoints": {"minutes": 0, "keep": 2},
         "sft": steps,
         "reward": steps,
-        "ppo": {
+        "rl": {
             "updates": 6,
             "kl": {"controller": "adaptive", "target": 0.01, "horizon": 100},
             "guards": {"window": 2, "best_every": 2, "kl": [1e-4, 30.0], "length": [0.9, 5.0], "truncated": [0.1, 2.0]},

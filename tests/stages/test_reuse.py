@@ -63,7 +63,7 @@ class Case:
         self.function.write_text(BREVITY, encoding="utf-8")
         self.changes: dict[str, Any] = {
             "evaluation": {"prompts": self.data["prompts"], "count": 4, "sampling": {"max_tokens": 6}},
-            "ppo": {"reward": [{"kind": "model"}, {"kind": "function", "path": f"{self.function}:brevity"}]},
+            "rl": {"reward": [{"kind": "model"}, {"kind": "function", "path": f"{self.function}:brevity"}]},
         }
         self.base = language_model(place / "base")
 
@@ -133,13 +133,13 @@ def test_renamed_data_are_the_same_data(case: Case) -> None:
 
 def test_a_setting_of_one_stage_leaves_those_before_it(case: Case) -> None:
     old = weights_of(case.directory / "ppo" / "model")
-    reasons = remade(case.again(ppo={"kl": {"coef": 0.3}}))
+    reasons = remade(case.again(rl={"kl": {"coef": 0.3}}))
     assert list(reasons) == ["ppo", "evaluation"]
-    assert reasons["ppo"] == "ppo.kl.coef was 0.05 and is 0.3"
+    assert reasons["ppo"] == "rl.kl.coef was 0.05 and is 0.3"
     assert reasons["evaluation"] == "policy (ppo/model) is not what it was"
     assert weights_of(case.directory / "replaced" / "ppo-1" / "model") == old
     assert weights_of(case.directory / "ppo" / "model") != old
-    assert remade(case.again(ppo={"kl": {"coef": 0.3}})) == {}
+    assert remade(case.again(rl={"kl": {"coef": 0.3}})) == {}
     back = remade(case.again())
     assert list(back) == ["ppo", "evaluation"]
     assert weights_of(case.directory / "ppo" / "model") == old
@@ -207,7 +207,7 @@ def test_lineage_says_which_data_and_models_made_what(case: Case) -> None:
     assert inputs["reward"]["preferences"]["fingerprint"] == made["preferences"]["preferences"]
     assert inputs["ppo"]["reward learned"]["fingerprint"] == made["reward"]["model"]
     assert inputs["evaluation"]["policy"]["fingerprint"] == made["ppo"]["model"]
-    assert found["ppo"]["made"]["settings"]["ppo.kl.coef"] == 0.05
+    assert found["ppo"]["made"]["settings"]["rl.kl.coef"] == 0.05
     assert {"python", "keel", "torch"} <= set(found["ppo"]["versions"])
 
 
@@ -248,11 +248,11 @@ def test_what_a_change_makes_anew_is_said_before_the_first_stage(case: Case) -> 
     first, *rest = Path(case.data["sft"]).read_text(encoding="utf-8").splitlines()
     other = json.dumps({**json.loads(first), "completion": "w40 w41"})
     Path(case.data["sft"]).write_text("\n".join([other, *rest]) + "\n", encoding="utf-8")
-    listening = case.again(ppo={"kl": {"coef": 0.3}})
+    listening = case.again(rl={"kl": {"coef": 0.3}})
     assert announced(listening) == [
         f"  SFT, because demonstrations ({case.data['sft']}) is not what it was",
         "  reward model, because SFT is made anew (kept if that comes out as it was)",
-        "  PPO, because ppo.kl.coef was 0.05 and is 0.3; SFT is made anew; reward model is made anew",
+        "  PPO, because rl.kl.coef was 0.05 and is 0.3; SFT is made anew; reward model is made anew",
         "  evaluation, because SFT is made anew; reward model is made anew; PPO is made anew "
         "(kept if that comes out as it was)",
     ]
@@ -275,11 +275,11 @@ def test_what_is_to_come_is_no_reason_to_stop(case: Case) -> None:
     for name in ("ppo", "evaluation", "reward", "preferences"):
         shutil.rmtree(case.directory / name)
     alone = [{"kind": "function", "path": f"{case.function}:brevity"}]
-    settings = case.settings(ppo={"reward": alone, "critic": {"init": "zero"}})
+    settings = case.settings(rl={"reward": alone, "critic": {"init": "zero"}})
     keel.pipeline.run_stage("ppo", only("ppo", settings), case.directory, Listening())
     listening = case.again()
     (line,) = announced(listening)
-    assert line.startswith('  PPO, because ppo.critic.init was "zero" and is "reward"; ppo.reward was [')
+    assert line.startswith('  PPO, because rl.critic.init was "zero" and is "reward"; rl.reward was [')
     assert listening.ran == ["preferences", "reward", "ppo", "evaluation"]
 
 
@@ -325,7 +325,7 @@ def test_what_is_refused_leaves_what_was_there_where_it_was(case: Case) -> None:
     flat.write_text("def flat(rollouts):\n    return [1.0 for _ in rollouts]\n", encoding="utf-8")
     old = weights_of(case.directory / "ppo" / "model")
     reward = {"reward": [{"kind": "function", "path": f"{flat}:flat"}], "critic": {"init": "zero"}}
-    refused = case.settings(ppo=reward).model_copy(update={"preflight": "stop"})
+    refused = case.settings(rl=reward).model_copy(update={"preflight": "stop"})
     with pytest.raises(UserError, match="PPO was not started"):
         run(refused, case.directory, Listening())
     assert weights_of(case.directory / "ppo" / "model") == old

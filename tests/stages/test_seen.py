@@ -72,7 +72,7 @@ def test_prompts_are_counted_by_the_stage_that_trained_on_them(tmp_path: Path) -
         base,
         data,
         reward={"data": rows(tmp_path / "pairs.jsonl", pairs)},
-        ppo={"prompts": rows(tmp_path / "practised.jsonl", [{"prompt": one} for one in practised])},
+        rl={"prompts": rows(tmp_path / "practised.jsonl", [{"prompt": one} for one in practised])},
         evaluation={
             "prompts": rows(tmp_path / "asked.jsonl", [{"prompt": one} for one in asked]),
             "sampling": {"max_tokens": 4},

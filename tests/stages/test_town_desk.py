@@ -29,7 +29,7 @@ TINY = {
     "sft": {"limit": 16, "max_steps": 1, "batch_size": 4, "optimizer": {"lr": 1e-3}},
     "preferences": {"count": 6, "samples_per_prompt": 3, "sampling": {"max_tokens": 12}, "spammers": 1},
     "reward": {"max_steps": 1, "batch_size": 4, "held_out": 0.3, "optimizer": {"lr": 1e-3}},
-    "ppo": {
+    "rl": {
         "limit": 8,
         "updates": 1,
         "batch_size": 4,
@@ -94,7 +94,7 @@ def test_gold_is_watched_and_never_trained_on(summary: Summary, directory: Path)
         assert row["reward"] == pytest.approx(learned, abs=1e-4)
     answered = lines(directory / "evaluation" / "answers.jsonl")
     gold = [TownDesk().gold((Message("user", row["prompt"]),), row["ppo"]) for row in answered]
-    assert summary.gold_ppo == pytest.approx(sum(gold) / len(gold), abs=1e-3)
+    assert summary.gold_policy == pytest.approx(sum(gold) / len(gold), abs=1e-3)
 
 
 def test_people_have_judged_pairs_of_different_answers(summary: Summary, directory: Path) -> None:

@@ -4,7 +4,7 @@ from mutation import Mutation
 
 SHUFFLE = '        random.Random(f"{seed} epoch {epoch}").shuffle(order)\n'
 MINE = "annotate(scored, roles.policy, roles.reference, sampling.temperature, settings.micro_tokens)"
-GROWN = "batch = [grouped[place] for place in places]"
+GROWN = "batch = [groups[place] for place in places]"
 
 MUTATIONS = [
     # The optimizer step
@@ -236,37 +236,77 @@ MUTATIONS = [
     Mutation("credit.shaped_rewards", "score in place of the KL", "accumulate=True", "accumulate=False"),
     Mutation("credit.shaped_rewards", "empty rollouts let through", ".any(1).all()", ".any()"),
     Mutation(
-        "credit._estimate",
+        "credit.estimate",
         "π and π_ref swapped",
         "[estimator](logprobs, reference)",
         "[estimator](reference, logprobs)",
     ),
-    Mutation("credit._estimate", "k2 for k3", '"k3": k3', '"k3": k2'),
+    Mutation("credit.estimate", "k2 for k3", '"k3": k3', '"k3": k2'),
     Mutation(
         "credit.credit",
-        "returns are whitened",
-        "returns = raw + values\n    advantages = whiten(raw, mask)",
-        "returns = whiten(raw, mask) + values\n    advantages = whiten(raw, mask)",
-    ),
-    Mutation("credit.credit", "returns without values", "returns = raw + values", "returns = raw"),
-    Mutation(
-        "credit.credit",
-        "whitened whatever is said",
-        'if algorithm.credit.whiten == "advantages" else raw',
-        "if True else raw",
-    ),
-    Mutation("credit.credit", "never whitened", "whiten(raw, mask) if", "raw if"),
-    Mutation(
-        "credit.credit", "padding is whitened too", "whiten(raw, mask) if", "whiten(raw, torch.ones_like(mask)) if"
+        "returns without values",
+        "strict=True)\n            ]\n        case ToGo()",
+        "strict=False)\n            ]\n        case ToGo()",
+        same_because="all have the same length",
     ),
     Mutation(
         "credit.credit",
-        "γ and λ swapped",
-        "algorithm.credit.gamma, algorithm.credit.lam)",
-        "algorithm.credit.lam, algorithm.credit.gamma)",
+        "returns are advantages",
+        "zip(plain, valued, raw + values, strict=True)",
+        "zip(plain, valued, raw, strict=True)",
+    ),
+    Mutation("credit.credit", "γ and λ swapped", "laid.mask, way.gamma, way.lam)", "laid.mask, way.lam, way.gamma)"),
+    Mutation(
+        "credit.credit", "rewards to come are not discounted", "laid.mask, way.gamma, 1.0)", "laid.mask, 1.0, 1.0)"
+    ),
+    Mutation("credit.credit", "the next reward alone", "laid.mask, way.gamma, 1.0)", "laid.mask, way.gamma, 0.0)"),
+    Mutation(
+        "credit.credit",
+        "one group for all",
+        "torch.arange(len(annotated)) // each",
+        "torch.arange(len(annotated)) // len(annotated)",
     ),
     Mutation(
-        "credit.credit", "the sampler's log-probs", "logprobs=one.logprobs", "logprobs=one.scored.rollout.logprobs"
+        "credit.credit", "every answer a group", "torch.arange(len(annotated)) // each", "torch.arange(len(annotated))"
+    ),
+    Mutation("credit.credit", "mean for others", '"others": leave_one_out', '"others": group_centred'),
+    Mutation("credit.credit", "not divided by the deviation", '"std": group_zscore', '"std": group_centred'),
+    Mutation("credit.credit", "half a group let through", "if len(annotated) % each:", "if False:"),
+    Mutation("credit.credit", "values are not asked for", "if len(valued) < len(annotated):", "if False:"),
+    Mutation(
+        "credit.of",
+        "the KL in the loss is charged too",
+        'if isinstance(algorithm.kl, InReward) else (0.0, "k1")',
+        "if True else (0.0, 'k1')",
+    ),
+    Mutation("credit.of", "no importance", "if algorithm.importance_cap is not None:", "if False:"),
+    Mutation(
+        "credit.of",
+        "importance the wrong way round",
+        "truncated_weight(logprobs.flatten(), sampler.flatten()",
+        "truncated_weight(sampler.flatten(), logprobs.flatten()",
+    ),
+    Mutation(
+        "credit._chosen",
+        "the worst is imitated",
+        "best = first + int(among.argmax())",
+        "best = first + int(among.argmin())",
+    ),
+    Mutation("credit._chosen", "the best against itself", "worst = first + int(among.argmin())", "worst = best"),
+    Mutation("credit._chosen", "ties are pairs", "elif among.max() > among.min():", "else:"),
+    Mutation(
+        "credit._chosen",
+        "both are raised",
+        "(samples[best], _negated(samples[worst]))",
+        "(samples[best], samples[worst])",
+    ),
+    Mutation("credit._whitened", "whitened whatever is said", 'if how == "advantages" else raw', "if True else raw"),
+    Mutation("credit._whitened", "never whitened", "return whiten(raw, mask) if", "return raw if"),
+    Mutation(
+        "credit._whitened", "padding is whitened too", "whiten(raw, mask) if", "whiten(raw, torch.ones_like(mask)) if"
+    ),
+    Mutation(
+        "credit.samples", "the sampler's log-probs", "logprobs=one.logprobs,", "logprobs=one.scored.rollout.logprobs,"
     ),
     Mutation(
         "credit._pad", "padded on the left", "padded[place, : len(row)]", "padded[place, padded.shape[1] - len(row) :]"
@@ -314,20 +354,22 @@ MUTATIONS = [
     Mutation(
         "online.practise",
         "β of the recipe for ever",
-        "credit(valued, algorithm, price.rule.coef)",
-        "credit(valued, algorithm, settings.kl.coef)",
+        "coef = price.rule.coef",
+        "coef = settings.kl.coef",
     ),
-    Mutation("online.practise", "β never moves", 'price.rule = price.rule.update(metrics["kl"], len(samples))', "pass"),
     Mutation(
-        "online.practise", "β moves by updates", 'update(metrics["kl"], len(samples))', 'update(metrics["kl"], 1)'
+        "online.practise", "β never moves", 'price.rule = price.rule.update(metrics["kl"], len(annotated))', "pass"
+    ),
+    Mutation(
+        "online.practise", "β moves by updates", 'update(metrics["kl"], len(annotated))', 'update(metrics["kl"], 1)'
     ),
     Mutation("online.practise", "β follows the reward", 'update(metrics["kl"],', 'update(metrics["reward"],'),
-    Mutation("online.practise", "no warm-up", "None if warming else policy", "policy"),
-    Mutation("online.practise", "warm-up a round too long", "version < settings.critic", "version <= settings.critic"),
+    Mutation("online.practise", "no warm-up", "None if version < warmup else policy", "policy"),
+    Mutation("online.practise", "warm-up a round too long", "version < warmup else", "version <= warmup else"),
     Mutation(
         "online.practise",
         "policy's schedule counts the warm-up",
-        "settings.updates - settings.critic.warmup_updates",
+        "max(1, settings.updates - warmup)",
         "settings.updates",
     ),
     Mutation("online.practise", "the critic at the policy's rate", '{"lr": settings.critic.lr}', "{}"),
@@ -337,21 +379,21 @@ MUTATIONS = [
         "steps = settings.epochs * settings.minibatches",
         "steps = settings.epochs",
     ),
-    Mutation("online.practise", "every minibatch is the first group", GROWN, "batch = [grouped[0] for _ in places]"),
+    Mutation("online.practise", "every minibatch is the first group", GROWN, "batch = [groups[0] for _ in places]"),
     Mutation(
         "online.practise", "a round too early", "record.write(version + 1, metrics)", "record.write(version, metrics)"
     ),
     Mutation(
         "online.practise", "one seed for all rounds", "chat, sampling, seed, version,", "chat, sampling, seed, 0,"
     ),
-    Mutation("online.draw", "one order for all epochs", "{seed} prompts {epoch}", "{seed} prompts"),
-    Mutation("online.draw", "no shuffle", '        random.Random(f"{seed} prompts {epoch}").shuffle(order)\n', ""),
-    Mutation("online.draw", "begins anew in each round", "max(first - before, 0)", "0"),
+    Mutation("online.drawn", "one order for all epochs", "{seed} prompts {epoch}", "{seed} prompts"),
+    Mutation("online.drawn", "no shuffle", '        random.Random(f"{seed} prompts {epoch}").shuffle(order)\n', ""),
+    Mutation("online.drawn", "begins anew in each round", "max(first - before, 0)", "0"),
     Mutation(
-        "online.draw",
+        "online.collect",
         "draws answers, not prompts",
-        "count = settings.batch_size // settings.samples_per_prompt",
-        "count = settings.batch_size",
+        "settings.samples_per_prompt, settings.batch_size // settings.samples_per_prompt",
+        "settings.samples_per_prompt, settings.batch_size",
     ),
     Mutation(
         "online.minibatches",
@@ -367,8 +409,17 @@ MUTATIONS = [
     ),
     Mutation("online.minibatches", "one epoch", "for epoch in range(settings.epochs):", "for epoch in range(1):"),
     Mutation("online.minibatches", "leaves trees out", "order[part :: settings.minibatches]", "order[part : part + 1]"),
-    Mutation("online.groups", "one group for all", "list(samples[start : start + size])", "list(samples[start:])"),
-    Mutation("online.learn", "denominator counts answers", "sum(len(sample.logprobs) for", "sum(1 for"),
+    Mutation("online.draw", "draws the same again", "self.taken += count", "self.taken += 0"),
+    Mutation(
+        "online.restore", "begins with the first prompt", 'self.taken = int(state.numbers["taken"])', "self.taken = 0"
+    ),
+    Mutation(
+        "online.collect", "groups that are alike are kept", "[group for group in groups if _differ(group)]", "groups"
+    ),
+    Mutation("online.collect", "redraws without end", "tries <= settings.redraws and", "tries <= 99 and"),
+    Mutation("online.collect", "never redraws", "while tries <= settings.redraws", "while tries < 1"),
+    Mutation("online.collect", "flat groups are thrown away", "(kept or asked[:wanted]) if", "kept if"),
+    Mutation("objective.of", "denominator counts answers", "sum(len(one.logprobs) for", "sum(1 for"),
     Mutation(
         "online.learn",
         "trained at another temperature",
@@ -381,18 +432,61 @@ MUTATIONS = [
         "old = forest.column([one.logprobs for one in part])",
         "old = forest.column([one.rollout.logprobs for one in part])",
     ),
-    Mutation("online.learn", "maximises the loss", "return mean_over(ppo_clip", "return -mean_over(ppo_clip"),
     Mutation(
-        "online.learn",
-        "clip bounds swapped",
-        "advantages, *algorithm.clip), count)",
-        "advantages, *algorithm.clip[::-1]), count)",
+        "objective.share",
+        "maximises the loss",
+        "* self._surrogate(logprobs, forest, part)",
+        "* -self._surrogate(logprobs, forest, part)",
     ),
-    Mutation("online.learn", "no value clip", "returns, algorithm.value_clip)", "returns, float('inf'))"),
+    Mutation(
+        "objective.share", "importance ignored", "forest.column([one.weights for one in part]) * self", "1.0 * self"
+    ),
+    Mutation(
+        "objective.share", "KL in the loss ignored", "isinstance(self.algorithm.kl, InLoss) and self.coef", "False"
+    ),
+    Mutation(
+        "objective.share",
+        "KL in the loss whatever is said",
+        "if isinstance(self.algorithm.kl, InLoss) and self.coef:",
+        "if self.coef:",
+    ),
+    Mutation("objective.share", "β ignored", "loss + self.coef * estimate(", "loss + estimate("),
+    Mutation("objective.share", "pays for the KL", "loss + self.coef * estimate(", "loss - self.coef * estimate("),
+    Mutation(
+        "objective.share", "π and π_ref swapped", "estimator, logprobs, reference)", "estimator, reference, logprobs)"
+    ),
+    Mutation("objective.share", "constant over tokens", "whole.answers * whole.longest", "whole.tokens"),
+    Mutation(
+        "objective.share",
+        "sequence means over groups",
+        "forest.branch, whole.answers)",
+        "forest.branch, whole.groups * 9)",
+    ),
+    Mutation(
+        "objective.share",
+        "pairs over answers",
+        "reference, forest), whole.groups)",
+        "reference, forest), whole.answers)",
+    ),
+    Mutation(
+        "objective._contests",
+        "the worst is preferred",
+        "Pairs(chosen, chosen + 1, sure",
+        "Pairs(chosen + 1, chosen, sure",
+    ),
+    Mutation("objective._by_ratio", "always by token", 'if way.ratio == "token":', "if True:"),
+    Mutation("objective._by_ratio", "old ratio by token", "over_branches(old, forest.branch)", "old"),
+    Mutation(
+        "objective._surrogate",
+        "clip bounds swapped",
+        "ppo_clip(*_by_ratio(way, logprobs, old, forest), advantages, low, high)",
+        "ppo_clip(*_by_ratio(way, logprobs, old, forest), advantages, high, low)",
+    ),
+    Mutation("online.learn", "no value clip", "returns, way.value_clip)", "returns, float('inf'))"),
     Mutation(
         "online.learn",
         "value coefficient ignored",
-        "return algorithm.value_coef * mean_over(",
+        "return way.value_coef * mean_over(",
         "return mean_over(",
     ),
     Mutation(
@@ -416,8 +510,8 @@ MUTATIONS = [
     Mutation(
         "online.learn",
         "the critic learns advantages",
-        "column([one.returns for one in part])",
-        "column([one.advantages for one in part])",
+        "column([one.returns for one in samples])",
+        "column([one.advantages for one in samples])",
     ),
     Mutation(
         "online.learn",
@@ -442,12 +536,23 @@ MUTATIONS = [
     Mutation("monitor.read_policy", "KL the wrong way round", "k3(old, logprobs)", "k3(logprobs, old)"),
     Mutation("monitor.read_policy", "mean of micro-batches", "k3(old, logprobs).sum()", "k3(old, logprobs).mean()"),
     Mutation(
-        "monitor.read_policy",
+        "objective.clipped",
         "all ratios outside count",
-        "ppo_clipped(logprobs, old, advantages, *clip)",
-        "ppo_clipped(logprobs, old, (logprobs - old).detach(), *clip)",
+        "ppo_clipped(*_by_ratio(way, logprobs, old, forest), advantages, low, high)",
+        "ppo_clipped(*_by_ratio(way, logprobs, old, forest), (logprobs - old).detach(), low, high)",
     ),
-    Mutation("monitor.read_policy", "clip bounds swapped", "advantages, *clip)", "advantages, *clip[::-1])"),
+    Mutation(
+        "objective.clipped",
+        "clip bounds swapped",
+        "ppo_clipped(*_by_ratio(way, logprobs, old, forest), advantages, low, high)",
+        "ppo_clipped(*_by_ratio(way, logprobs, old, forest), advantages, high, low)",
+    ),
+    Mutation(
+        "objective.clipped",
+        "weights that are not cut off count",
+        "(logprobs - old).exp() > 1 + high",
+        "(logprobs - old).exp() > high",
+    ),
     Mutation(
         "monitor.read_policy",
         "entropy of the last micro-batch",
@@ -469,7 +574,7 @@ MUTATIONS = [
     ),
     Mutation("monitor.summarise", "sample deviation", "pstdev(scores)", "__import__('statistics').stdev(scores)"),
     Mutation("monitor.summarise", "KL per token", '"kl": fmean(kl)', '"kl": sum(kl) / sum(lengths)'),
-    Mutation("monitor.summarise", "k3 per token", ".sum().item() / len(valued)", ".mean().item()"),
+    Mutation("monitor.summarise", "k3 per token", ".sum().item() / len(annotated)", ".mean().item()"),
     Mutation("monitor.summarise", "k3 the wrong way round", "k3(own, reference)", "k3(reference, own)"),
     Mutation("monitor.summarise", "sampler's k3 the wrong way round", "k3(sampler, own)", "k3(own, sampler)"),
     Mutation("monitor.summarise", "pays for the KL", "score - coef * cost", "score + coef * cost"),
@@ -477,14 +582,14 @@ MUTATIONS = [
     Mutation(
         "monitor.summarise",
         "values of the returns",
-        '"value/mean": fmean(x for one in samples for x in one.values)',
-        '"value/mean": fmean(x for one in samples for x in one.returns)',
+        'metrics["value/mean"] = fmean(x for one in judged for x in one.values)',
+        'metrics["value/mean"] = fmean(x for one in judged for x in one.returns)',
     ),
     Mutation(
         "monitor.summarise",
         "parts of the first answer",
-        "fmean(one.scored.parts[name] for one in valued)",
-        "valued[0].scored.parts[name]",
+        "fmean(one.scored.parts[name] for one in annotated)",
+        "annotated[0].scored.parts[name]",
     ),
     Mutation("monitor.summarise", "the tally is left out", "return metrics | tally.metrics()", "return metrics"),
     Mutation(
@@ -550,8 +655,69 @@ MUTATIONS = [
     Mutation(
         "online.practise",
         "looks without β",
-        "valued, price.rule.coef)\n        samples",
-        "valued, 0.0)\n        samples",
+        "watch.look(version, annotated, coef)",
+        "watch.look(version, annotated, 0.0)",
     ),
     Mutation("online.practise", "never enough", "if watch.enough:", "if False:"),
+    # Straight from preferences
+    Mutation(
+        "pairs.log_ratio",
+        "the wrong way round",
+        "return self.policy - self.reference",
+        "return self.reference - self.policy",
+    ),
+    Mutation("pairs.log_ratio", "no reference", "return self.policy - self.reference", "return self.policy"),
+    Mutation("pairs.mean", "sum", "return self.policy / self.tokens", "return self.policy"),
+    Mutation(
+        "pairs.over_answers",
+        "all in one answer",
+        "index_add(0, forest.branch, x)",
+        "index_add(0, forest.branch * 0, x)",
+    ),
+    Mutation(
+        "pairs.gains",
+        "ipo by sums whatever is said",
+        "return answers.log_ratio / answers.tokens",
+        "return answers.log_ratio",
+    ),
+    Mutation(
+        "pairs.pair_losses",
+        "answers swapped",
+        "gained[pairs.chosen], gained[pairs.rejected]",
+        "gained[pairs.rejected], gained[pairs.chosen]",
+    ),
+    Mutation("pairs.pair_losses", "no smoothing", "smoothed(p, settings.flips)", "p"),
+    Mutation("pairs.pair_losses", "no margin of simpo", "p, beta, settings.gamma)", "p, beta, 0.0)"),
+    Mutation(
+        "pairs.pair_losses",
+        "orpo lowers the chosen answer",
+        "-p * chosen - (1 - p) * rejected + beta",
+        "p * chosen + (1 - p) * rejected + beta",
+    ),
+    Mutation(
+        "pairs.pair_losses", "orpo without the odds", "rejected + beta * odds_ratio(chosen, rejected, p)", "rejected"
+    ),
+    Mutation("preference._pair_shares", "pairs weigh the same", "* weight, len(batch))", ", len(batch))"),
+    Mutation("preference._pair_shares", "mean of the micro-batch", "* weight, len(batch))", "* weight, len(part))"),
+    Mutation(
+        "preference._pair_shares",
+        "pairs of the first prompt",
+        "start + pair.chosen, start + pair.rejected",
+        "pair.chosen, pair.rejected",
+    ),
+    Mutation(
+        "preference._single_shares",
+        "mean of the micro-batch",
+        "yield mean_over(losses, len(batch))",
+        "yield mean_over(losses, len(part))",
+    ),
+    Mutation(
+        "preference._single_shares", "baseline of nothing", "kto(gained, good, baseline,", "kto(gained, good, 0.0,"
+    ),
+    Mutation(
+        "preference._single_shares",
+        "labels ignored",
+        "kto(gained, good, baseline,",
+        "kto(gained, good | True, baseline,",
+    ),
 ]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from keel.config import Optimizer, Ppo
+from keel.config import Online, Optimizer
 from keel.data.chat import Chat
 from keel.data.forest import Branch, Tree
 from keel.display import SilentDisplay
@@ -181,7 +181,7 @@ def valued(
     return Valued(annotated.scored, annotated.logprobs, annotated.reference_logprobs, tuple(values))
 
 
-def ppo(**changes: Any) -> Ppo:
+def ppo(**changes: Any) -> Online:
     """PPO settings for a handful of short answers."""
     given: dict[str, Any] = {
         "updates": 1,
@@ -196,7 +196,7 @@ def ppo(**changes: Any) -> Ppo:
     }
     for name, value in changes.items():
         given[name] = {**given[name], **value} if isinstance(value, dict) and name in given else value
-    return Ppo.model_validate(given)
+    return Online.model_validate(given)
 
 
 def length_reward(rollouts: Sequence[Rollout]) -> list[float]:
@@ -206,7 +206,7 @@ def length_reward(rollouts: Sequence[Rollout]) -> list[float]:
 
 def run_ppo(
     roles: Roles,
-    settings: Ppo,
+    settings: Online,
     directory: Path,
     asked: Sequence[Prompt] | None = None,
     scorer: Scorer | None = None,

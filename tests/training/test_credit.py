@@ -5,20 +5,42 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
-from keel.training.algorithm import GAE, PPO, Algorithm, Estimator, InReward
-from keel.training.credit import credit, shaped_rewards
+from keel.training.algorithm import (
+    GAE,
+    PPO,
+    Algorithm,
+    Best,
+    Clipped,
+    Contest,
+    Credit,
+    Estimator,
+    Grouped,
+    InLoss,
+    InReward,
+    Plain,
+    ToGo,
+)
+from keel.training.credit import Group, shaped_rewards
+from keel.training.credit import credit as credit_groups
+from keel.types import Annotated, CriticSample
 
-from .small import valued
+from .small import rollout, scored, valued
 
 VALUES = (0.5, 0.4, 0.3, 0.2)
 
 
 def row(lam: float = 0.95, whiten: bool = False, gamma: float = 1.0, estimator: Estimator = "k1") -> Algorithm:
     return replace(PPO, credit=GAE(gamma, lam, "advantages" if whiten else "none"), kl=InReward(estimator))
+
+
+def credit(annotated: Sequence[Annotated], algorithm: Algorithm, coef: float) -> list[Any]:
+    """One answer to each prompt: its samples, one after the other."""
+    return [sample for group in credit_groups(annotated, algorithm, coef) for sample in group]
 
 
 def shaped(
@@ -140,3 +162,140 @@ def test_the_sampler_has_no_say() -> None:
     (sample,) = credit([valued(0.9, (-1.5, -2.0), (-1.2, -1.4), (0.1, 0.2))], row(), 0.5)
     assert sample.rollout.logprobs == (-1.0, -1.0)
     assert sample.logprobs == (-1.5, -2.0)
+
+
+# Groups, and credit without a critic
+
+
+GROUP = (1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0)
+
+
+def annotated(
+    reward: float,
+    logprobs: Sequence[float] = (-1.0,),
+    reference: Sequence[float] | None = None,
+    sampler: Sequence[float] | None = None,
+) -> Annotated:
+    changes = {} if sampler is None else {"logprobs": tuple(sampler)}
+    one = rollout((5,), range(3, 3 + len(logprobs)), **changes)
+    return Annotated(scored(one, reward), tuple(logprobs), tuple(logprobs if reference is None else reference))
+
+
+def choice(way: Credit, cap: float | None = None) -> Algorithm:
+    return Algorithm(way, Clipped(0.2, 0.2), InReward("k1"), importance_cap=cap)
+
+
+def advantages(groups: Sequence[Group]) -> list[list[float]]:
+    return [list(sample.advantages) for group in groups for sample in group]
+
+
+@pytest.mark.parametrize(
+    ("by", "high", "low"),
+    [("std", 1.29099, -0.77460), ("mean", 0.625, -0.375), ("others", 0.714286, -0.428571)],
+)
+def test_the_golden_group(by: str, high: float, low: float) -> None:
+    found = credit_groups([annotated(r) for r in GROUP], choice(Grouped(by)), 0.0, 8)
+    assert len(found) == 1
+    assert [a for (a,) in advantages(found)] == pytest.approx([high if r else low for r in GROUP], abs=1e-5)
+
+
+def test_groups_are_neighbours_and_do_not_see_each_other() -> None:
+    rewards = (1.0, 3.0, 10.0, 20.0)
+    found = credit_groups([annotated(r) for r in rewards], choice(Grouped("mean")), 0.0, 2)
+    assert [len(group) for group in found] == [2, 2]
+    assert [a for (a,) in advantages(found)] == pytest.approx([-1, 1, -5, 5])
+    with pytest.raises(ValueError, match="3 rollouts cannot be 2 to a prompt"):
+        credit_groups([annotated(r) for r in rewards[:3]], choice(Grouped("mean")), 0.0, 2)
+
+
+def test_all_tokens_of_an_answer_are_thanked_alike() -> None:
+    found = credit_groups([annotated(4.0, (-1.0,) * 3), annotated(2.0, (-1.0,) * 2)], choice(Grouped("others")), 0.0, 2)
+    assert advantages(found) == [pytest.approx([2.0] * 3), pytest.approx([-2.0] * 2)]
+
+
+def test_the_kl_in_the_reward_is_taken_off_the_whole_answer_first() -> None:
+    """β = .5; log-ratios sum to .6 and −.2, so 1 − .3 = .7 against 0 + .1 = .1: ±.6 by leave-one-out."""
+    one = annotated(1.0, (-1.0, -1.0), (-1.4, -1.2))
+    other = annotated(0.0, (-1.0,), (-0.8,))
+    found = credit_groups([one, other], choice(Grouped("others")), 0.5, 2)
+    assert [a[0] for a in advantages(found)] == pytest.approx([0.6, -0.6])
+    in_loss = Algorithm(Grouped("others"), Plain(), InLoss("k2"))
+    assert [a[0] for a in advantages(credit_groups([one, other], in_loss, 0.5, 2))] == pytest.approx([1.0, -1.0])
+
+
+@pytest.mark.parametrize("by", ["std", "mean", "others"])
+@pytest.mark.parametrize("rewards", [(3.0,), (0.1, 0.1, 0.1), (1e-9, 0.0)])
+def test_groups_of_one_and_groups_that_score_alike_teach_nothing(by: str, rewards: tuple[float, ...]) -> None:
+    found = credit_groups([annotated(r) for r in rewards], choice(Grouped(by)), 0.0, len(rewards))
+    assert all(math.isfinite(a) and abs(a) < 1e-4 for (a,) in advantages(found))
+
+
+def test_whitening_is_over_all_tokens_of_the_update() -> None:
+    """Advantages ±1 on 3 and 1 tokens: mean .5, variance .75."""
+    found = credit_groups(
+        [annotated(2.0, (-1.0,) * 3), annotated(0.0)], choice(Grouped("mean", whiten="advantages")), 0.0, 2
+    )
+    assert advantages(found)[0] == pytest.approx([0.5 / math.sqrt(0.75)] * 3, abs=1e-5)
+    assert advantages(found)[1] == pytest.approx([-1.5 / math.sqrt(0.75)], abs=1e-5)
+
+
+def test_rewards_to_come() -> None:
+    """r = (−.1, −.2, 1 + .1) with β = .5: sums from each token on; with γ = .5 each step counts half."""
+    one = annotated(1.0, (-1.0,) * 3, (-1.2, -1.4, -0.8))
+    assert advantages(credit_groups([one], choice(ToGo(whiten="none")), 0.5)) == [pytest.approx([0.8, 0.9, 1.1])]
+    half = credit_groups([one], choice(ToGo(0.5, "none")), 0.5)
+    assert advantages(half) == [pytest.approx([-0.1 - 0.1 + 0.275, -0.2 + 0.55, 1.1])]
+    two = credit_groups([one, annotated(-1.0)], choice(ToGo()), 0.5)
+    flat = [a for each in advantages(two) for a in each]
+    assert sum(flat) == pytest.approx(0, abs=1e-5)
+    assert sum(a * a for a in flat) / 4 == pytest.approx(1, abs=1e-5)
+
+
+def test_it_is_gae_without_a_critic() -> None:
+    one = valued(0.7, (-1.0, -2.0), (-1.3, -1.9), (0.0, 0.0))
+    ((with_critic,),) = credit_groups([one], choice(GAE(1.0, 1.0, "none")), 0.2)
+    ((without,),) = credit_groups([one], choice(ToGo(whiten="none")), 0.2)
+    assert with_critic.advantages == pytest.approx(without.advantages)
+    assert isinstance(with_critic, CriticSample)
+    assert not isinstance(without, CriticSample)
+    assert not hasattr(without, "values")
+
+
+def test_gae_needs_values() -> None:
+    with pytest.raises(ValueError, match="need the critic's values"):
+        credit_groups([annotated(1.0)], choice(GAE()), 0.1)
+
+
+def test_only_the_best_answer_is_learnt_from() -> None:
+    """The first of those that are alike."""
+    rewards = (1.0, 5.0, 5.0, 2.0, 2.0, 0.0)
+    rows = [annotated(r) for r in rewards]
+    found = credit_groups(rows, choice(Best()), 0.0, 3)
+    assert [[sample.rollout is rows[place].scored.rollout for sample in group] for group, place in zip(
+        found, (1, 3), strict=True)] == [[True], [True]]  # fmt: skip
+    assert advantages(found) == [[1.0], [1.0]]
+
+
+def test_the_best_is_set_against_the_worst() -> None:
+    rewards = (1.0, 5.0, -2.0, 4.0, 4.0, 4.0)
+    rows = [annotated(r) for r in rewards]
+    (pair,) = credit_groups(rows, choice(Contest()), 0.0, 3)  # the second prompt has no winner
+    assert [sample.rollout for sample in pair] == [rows[1].scored.rollout, rows[2].scored.rollout]
+    assert advantages([pair]) == [[1.0], [-1.0]]
+
+
+def test_importance_is_capped_and_is_1_where_sampler_and_trainer_agree() -> None:
+    """π_old/π_sampler = e^.5 and e^2, cut off at 2; without a cap each counts 1."""
+    one = annotated(1.0, (-1.0, -1.0), sampler=(-1.5, -3.0))
+    ((sample,),) = credit_groups([one], choice(ToGo(), 2.0), 0.0)
+    assert sample.weights == pytest.approx((math.exp(0.5), 2.0))
+    ((plain,),) = credit_groups([one], choice(ToGo()), 0.0)
+    assert plain.weights == (1.0, 1.0)
+    ((same,),) = credit_groups([annotated(1.0, (-1.0,), sampler=(-1.0,))], choice(ToGo(), 2.0), 0.0)
+    assert same.weights == (1.0,)
+
+
+def test_what_was_read_goes_along() -> None:
+    one = annotated(1.0, (-1.0, -2.0), (-1.5, -2.5))
+    ((sample,),) = credit_groups([one], choice(ToGo()), 0.0)
+    assert (sample.logprobs, sample.reference_logprobs) == ((-1.0, -2.0), (-1.5, -2.5))

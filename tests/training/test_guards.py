@@ -19,6 +19,7 @@ HEALTHY: Mapping[str, float] = {
     "length": 20.0,
     "truncated": 0.0,
     "sampler_kl": 1e-7,
+    "groups/flat": 0.1,
     "policy/entropy": 1.0,
     "policy/clip_fraction": 0.1,
     "policy/loss": -0.01,
@@ -32,6 +33,7 @@ NAMES = {
     "truncated": "truncated",
     "policy/clip_fraction": "clip_fraction",
     "value/explained_variance": "explained_variance",
+    "groups/flat": "flat_groups",
 }
 
 
@@ -86,6 +88,8 @@ def late(value: float, first: float) -> list[float]:
         ("value/explained_variance", late(-0.01, 0.5), [(13, "amber")]),
         ("sampler_kl", late(9.9e-4, 1e-7), []),
         ("sampler_kl", late(1.1e-3, 1e-7), [(13, "amber")]),
+        ("groups/flat", late(0.49, 0.0), []),
+        ("groups/flat", late(0.51, 0.0), [(13, "amber")]),
     ],
 )
 def test_limits_of_the_known_answers(metric: str, values: list[float], expected: list[tuple[int, str]]) -> None:
@@ -102,6 +106,7 @@ def test_limits_of_the_known_answers(metric: str, values: list[float], expected:
         ("policy/clip_fraction", 1.0),
         ("value/explained_variance", -50.0),
         ("sampler_kl", 0.5),
+        ("groups/flat", 1.0),
     ],
 )
 def test_two_wild_batches_raise_nothing(metric: str, wild: float) -> None:

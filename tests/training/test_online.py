@@ -18,7 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from keel.config import Ppo, Reward, Sft
+from keel.config import Dpo, Online, Reward, Sft
 from keel.config.load import load_recipe
 from keel.errors import UserError
 from keel.maths.controllers import AdaptiveKL, FixedKL
@@ -29,22 +29,23 @@ from keel.models.roles import PolicyCritic, Roles, ScalarRole, scalar_role, sepa
 from keel.rollout.local import LocalGenerator
 from keel.rollout.score import FunctionReward, LearnedReward, MissingEos, WeightedSum
 from keel.stages.cast import RoleGenerator
-from keel.training.algorithm import GAE, Algorithm, InReward
+from keel.training.algorithm import GAE, Algorithm, Clipped, InReward
 from keel.training.annotate import annotate, value
 from keel.training.comparisons import Comparisons, Pair
 from keel.training.credit import credit
 from keel.training.learner import Learner
 from keel.training.monitor import Tally
+from keel.training.objective import Objective
 from keel.training.online import (
+    Supply,
     Update,
     algorithm_of,
     controller_of,
-    draw,
-    groups,
     learn,
     minibatches,
     practise,
 )
+from keel.training.preference import Contested, Single, learn_preferences, learn_singles
 from keel.training.reward import fit_reward
 from keel.training.sft import fine_tune
 from keel.types import CriticSample, Prompt, Rollout, Valued
@@ -85,10 +86,10 @@ BARE_PPO = {"optimizer": BARE.model_dump(), "critic": {"lr": 1e-9}}
 # The first minibatch of a fresh update
 
 
-def credited(update: Update, settings: Ppo) -> list[list[float]]:
+def credited(update: Update, settings: Online) -> list[list[float]]:
     """Advantages written out: r = −β·(log π − log π_ref), plus the score at the end; GAE; whitened over the update."""
     raw = []
-    for one in update.valued:
+    for one in update.annotated:
         advantage = following = 0.0
         found = []
         last = len(one.values) - 1
@@ -129,14 +130,14 @@ def test_the_first_step_is_the_plain_policy_gradient(
     advantages = credited(update, settings)
     loss = torch.zeros((), dtype=torch.float64)
     total = 0
-    for one, given_ in zip(update.valued, advantages, strict=True):
+    for one, given_ in zip(update.annotated, advantages, strict=True):
         rollout_ = one.scored.rollout
         first = len(rollout_.prompt_tokens) - 1
         logprobs = read(model, rollout_.prompt_tokens + rollout_.tokens, temperature)[first:]
         assert one.logprobs == pytest.approx(logprobs.tolist(), abs=1e-6)  # so the ratio is 1
         loss = loss - (torch.tensor(given_, dtype=torch.float64) * logprobs).sum()
         total += len(given_)
-    assert total == sum(len(one.logprobs) for one in update.valued)
+    assert total == sum(len(one.logprobs) for one in update.annotated)
     check_equal(moved, gradients_of(model, loss / total), 2e-6)
     flat = [x for one in advantages for x in one]
     assert row["policy/loss"] == pytest.approx(-sum(flat) / total, abs=1e-6)
@@ -153,7 +154,7 @@ def test_the_critics_first_step_is_the_gradient_of_the_squared_error(tmp_path: P
     model, weight = plain(seed=1), head().weight.detach().clone().requires_grad_(True)
     raw = credited(update, settings.model_copy(update={"whiten": "none"}))
     loss = torch.zeros((), dtype=torch.float64)
-    for one, advantages in zip(update.valued, raw, strict=True):
+    for one, advantages in zip(update.annotated, raw, strict=True):
         rollout_ = one.scored.rollout
         first = len(rollout_.prompt_tokens) - 1
         values = numbers(model, weight, rollout_.prompt_tokens + rollout_.tokens)[first:-1]
@@ -184,7 +185,9 @@ def batch(roles: Roles, temperature: float = 1.0) -> list[CriticSample]:
         CriticSample(
             one.scored.rollout,
             tuple(x + chance.choice((-0.5, -0.1, 0.0, 0.1, 0.5)) for x in one.logprobs),
+            one.reference_logprobs,
             tuple(chance.uniform(-1, 1) for _ in one.logprobs),
+            (1.0,) * len(one.logprobs),
             tuple(x + chance.choice((-0.5, 0.0, 0.5)) for x in one.values),
             tuple(x + chance.uniform(-1, 1) for x in one.values),
         )
@@ -192,7 +195,7 @@ def batch(roles: Roles, temperature: float = 1.0) -> list[CriticSample]:
     ]
 
 
-ROW = Algorithm(GAE(), InReward(), clip=(0.2, 0.3), value_clip=0.25, value_coef=0.7)
+ROW = Objective(Algorithm(GAE(value_clip=0.25, value_coef=0.7), Clipped(0.2, 0.3), InReward()), 0.1, Dpo())
 
 
 def on_policy(roles: Roles) -> Roles:
@@ -209,15 +212,13 @@ def test_a_later_step_is_the_clipped_loss_by_its_definition(budget: int, own: bo
     roles, temperature = cast() if own else on_policy(cast()), 0.8
     samples = batch(roles, temperature)
     tally = Tally()
-    settings = ppo(micro_tokens=budget)
-    places = [[samples[0], samples[1]], [samples[2]], [samples[3]]]
+    settings = ppo(micro_tokens=budget, sampling={"temperature": temperature})
+    places = [(samples[0], samples[1]), (samples[2],), (samples[3],)]
     policy, critic = Learner(roles.policy.parameters(), BARE, 1), Learner(roles.critic.parameters(), BARE, 1)
     others = roles.critic._weights.model if isinstance(roles.critic, ScalarRole) else roles.critic.head
     before = weights(others.named_parameters())
     start = roles.critic.head.weight.detach().clone()
-    moved = steps_of(
-        roles.policy.select(), lambda: learn(places, roles, policy, critic, ROW, temperature, settings, tally)
-    )
+    moved = steps_of(roles.policy.select(), lambda: learn(places, roles, policy, critic, ROW, settings, tally))
     valued_ = {name: before[name] - tensor.detach() for name, tensor in others.named_parameters()}
     found = tally.metrics()
 
@@ -265,7 +266,7 @@ def test_a_head_on_the_policy_learns_alone_while_the_policy_waits() -> None:
     start = roles.critic.head.weight.detach().clone()
     moved = steps_of(
         roles.policy.select(),
-        lambda: learn([[samples[2]], [samples[3]]], roles, None, critic, ROW, 1.0, ppo(), tally),
+        lambda: learn([(samples[2],), (samples[3],)], roles, None, critic, ROW, ppo(), tally),
     )
     assert not any(step.any() for step in moved.values())
     assert all(one.grad is None for one in roles.policy.parameters())
@@ -278,12 +279,12 @@ def test_two_groups_of_one_prompt_that_meet_in_a_minibatch_stay_what_they_were()
     roles = cast()
     samples = batch(roles)
     again = [replace(one, rollout=replace(one.rollout, prompt_tokens=(5, 6))) for one in samples[2:]]
-    apart = [[samples[0], samples[1]], again]
+    apart = [(samples[0], samples[1]), tuple(again)]
     (one, other) = (Tally(), Tally())
     for tally, given_, budget in ((one, apart, 1), (other, apart, 100_000)):
         fresh = cast()
         learners = (Learner(role.parameters(), BARE, 1) for role in (fresh.policy, fresh.critic))
-        learn(given_, fresh, *learners, ROW, 1.0, ppo(micro_tokens=budget), tally)
+        learn(given_, fresh, *learners, ROW, ppo(micro_tokens=budget), tally)
     assert one.metrics() == pytest.approx(other.metrics(), rel=1e-9)
 
 
@@ -387,7 +388,7 @@ class Counted:
     def __init__(self, samples: int) -> None:
         self.samples = samples
 
-    def settings(self, count: int, minibatches_: int = 1, epochs: int = 1) -> Ppo:
+    def settings(self, count: int, minibatches_: int = 1, epochs: int = 1) -> Online:
         return ppo(
             batch_size=count * self.samples, samples_per_prompt=self.samples, minibatches=minibatches_, epochs=epochs
         )
@@ -420,9 +421,12 @@ def test_epochs_and_updates_shuffle_anew() -> None:
 def test_draw_takes_every_prompt_once_per_epoch(size: int, count: int, samples: int, seed: int) -> None:
     asked = [Prompt(f"p{place}", ()) for place in range(size)]
     settings = Counted(samples).settings(count)
-    rounds = [draw(asked, settings, seed, version) for version in range(2 * size)]
+    supply = Supply(asked, seed)
+    rounds = [supply.draw(settings.batch_size // samples) for _ in range(2 * size)]
     assert [len(one) for one in rounds] == [count] * (2 * size)
-    assert rounds[3 % len(rounds)] == draw(asked, settings, seed, 3 % len(rounds))  # of its version alone
+    last = Supply(asked, seed, supply.taken - count)  # as a run that goes on after a stop finds it
+    assert last.draw(count) == rounds[-1]
+    assert last.state() == supply.state()
     stream = [prompt.id for one in rounds for prompt in one]
     for start in range(0, len(stream) - size + 1, size):
         assert Counter(stream[start : start + size]) == Counter(prompt.id for prompt in asked)
@@ -430,18 +434,10 @@ def test_draw_takes_every_prompt_once_per_epoch(size: int, count: int, samples: 
 
 def test_draw_has_an_order_of_its_own_in_each_epoch() -> None:
     asked = [Prompt(f"p{place}", ()) for place in range(12)]
-    settings = Counted(1).settings(12)
-    orders = [tuple(p.id for p in draw(asked, settings, seed, version)) for seed in range(2) for version in range(3)]
+    supplies = [Supply(asked, seed) for seed in range(2)]
+    orders = [tuple(p.id for p in supply.draw(12)) for supply in supplies for _ in range(3)]
     assert len(set(orders)) == 6
     assert tuple(p.id for p in asked) not in orders
-
-
-def test_groups_are_the_answers_to_each_drawn_prompt() -> None:
-    samples = batch(cast())
-    assert groups(samples, 2) == [samples[:2], samples[2:]]
-    assert groups(samples, 1) == [[one] for one in samples]
-    one_prompt = [replace(one, rollout=replace(one.rollout, prompt_tokens=(5,))) for one in samples]
-    assert groups(one_prompt, 2) == [one_prompt[:2], one_prompt[2:]]  # minibatches keep their share
 
 
 def test_few_prompts_still_make_every_minibatch(tmp_path: Path) -> None:
@@ -459,7 +455,9 @@ def test_few_prompts_still_make_every_minibatch(tmp_path: Path) -> None:
 
 def test_the_algorithm_and_the_controller_are_the_recipes() -> None:
     settings = ppo(gamma=0.9, lam=0.8, whiten="none", clip=0.1, value_clip=0.3, value_coef=0.4, kl={"estimator": "k2"})
-    assert algorithm_of(settings) == Algorithm(GAE(0.9, 0.8, "none"), InReward("k2"), (0.1, 0.1), 0.3, 0.4)
+    assert algorithm_of(settings) == Algorithm(
+        GAE(0.9, 0.8, "none", 0.3, 0.4), Clipped(0.1, 0.1), InReward("k2"), "token", 2.0
+    )
     assert controller_of(settings) == FixedKL(0.1)
     adaptive = ppo(kl={"coef": 0.2, "controller": "adaptive", "target": 3.0, "horizon": 50})
     assert controller_of(adaptive) == AdaptiveKL(0.2, 3.0, 50)
@@ -487,16 +485,16 @@ def test_the_adaptive_controller_follows_the_measured_kl(target: float, directio
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("sampling: {temperature: 0}", "ppo.sampling.temperature must be above 0"),
-        ("clip: 1.5", "ppo.clip must be at most 1"),
-        ("kl: {controller: adaptive, horizon: 100}", "ppo.kl.horizon must be more than batch_size / 5"),
+        ("sampling: {temperature: 0}", "rl.sampling.temperature must be above 0"),
+        ("clip: 1.5", "rl.clip must be at most 1"),
+        ("kl: {controller: adaptive, horizon: 100}", "rl.kl.horizon must be more than batch_size / 5"),
     ],
 )
 def test_settings_that_cannot_be_learnt_with_are_refused_before_anything_runs(
     text: str, sentence: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "recipe.yaml"
-    path.write_text(f"ppo:\n  {text}\n", encoding="utf-8")
+    path.write_text(f"rl:\n  {text}\n", encoding="utf-8")
     with pytest.raises(UserError, match=re.escape(sentence)):
         load_recipe(path)
 
@@ -541,8 +539,20 @@ def test_every_logged_metric_is_documented_and_every_documented_one_logged(tmp_p
         )
         run_ppo(cast(dtype=torch.float32), ppo(), directory, scorer=MissingEos(WeightedSum(terms)))
 
+    def direct(directory: Path) -> None:
+        compared = [Contested(pairs[0], (-9.0, -7.0))]
+        with record(directory) as written:
+            learn_preferences(language(dtype=torch.float32), compared, compared, Dpo(), 0, written)
+
+    def rated(directory: Path) -> None:
+        trees = demonstration_trees(random.Random(1), 2)
+        answers = [Single(trees[0], trees[1], good, -9.0, -7.0) for good in (True, False)]
+        with record(directory) as written:
+            learn_singles(language(dtype=torch.float32), answers, answers, Dpo(loss="kto"), 0, written)
+
     tables = documented()
-    assert tables.keys() == {"sft", "reward", "ppo"}
+    assert logged(direct, tmp_path / "pairs") | logged(rated, tmp_path / "answers") == tables["dpo"]
+    assert tables.keys() == {"sft", "reward", "ppo", "dpo"}
     assert logged(sft, tmp_path / "sft") == tables["sft"]
     assert logged(reward, tmp_path / "reward") == tables["reward"]
     names = logged(online, tmp_path / "ppo")
@@ -583,18 +593,18 @@ def test_an_update_keeps_its_rollouts_and_numbers(tmp_path: Path) -> None:
     assert [update.version for update in updates] == [0, 1]
     assert [row["step"] for row in rows] == [1, 2]
     for update, row in zip(updates, rows, strict=True):
-        rollouts: Sequence[Rollout] = [one.scored.rollout for one in update.valued]
+        rollouts: Sequence[Rollout] = [one.scored.rollout for one in update.annotated]
         assert len(rollouts) == 8
         assert {one.version for one in rollouts} == {update.version}
         assert len({one.prompt.id for one in rollouts}) == 4
-        assert all(one.scored.reward == -3.0 for one in update.valued if one.scored.rollout.stop != "eos")
-        assert row["reward"] == pytest.approx(sum(one.scored.reward for one in update.valued) / 8)
+        assert all(one.scored.reward == -3.0 for one in update.annotated if one.scored.rollout.stop != "eos")
+        assert row["reward"] == pytest.approx(sum(one.scored.reward for one in update.annotated) / 8)
         assert row["length"] == pytest.approx(sum(len(one.tokens) for one in rollouts) / 8)
         assert row["truncated"] == pytest.approx(sum(one.stop == "length" for one in rollouts) / 8)
         assert {name: update.metrics[name] for name in row if name != "step"} == {
             name: number for name, number in row.items() if name != "step"
         }
-    assert len({one.scored.rollout.seed for update in updates for one in update.valued}) == 16
+    assert len({one.scored.rollout.seed for update in updates for one in update.annotated}) == 16
 
 
 def test_credit_takes_the_price_of_the_update(tmp_path: Path) -> None:
@@ -605,7 +615,8 @@ def test_credit_takes_the_price_of_the_update(tmp_path: Path) -> None:
     rows = rows_of(tmp_path)
     assert rows[2]["kl_coef"] < 0.22
     for update, row in zip(updates, rows, strict=True):
-        samples = credit(update.valued, algorithm_of(settings), row["kl_coef"])
+        groups = credit(update.annotated, algorithm_of(settings), row["kl_coef"], 2)
+        samples = [sample for group in groups for sample in group]
         returns = [x for one in samples for x in one.returns]
         assert row["return"] == pytest.approx(sum(returns) / len(returns), rel=1e-5)
     assert abs(rows[2]["kl"]) > 0.01  # so that β matters
@@ -615,7 +626,7 @@ def test_the_reference_is_the_model_that_the_run_began_with(tmp_path: Path) -> N
     settings = ppo(updates=3, sampling={"temperature": 0.8}, optimizer={"lr": 3e-3})
     last = run_ppo(cast(dtype=torch.float32), settings, tmp_path)[-1]
     model = plain(dtype=torch.float32)
-    for one in last.valued:
+    for one in last.annotated:
         asked = one.scored.rollout
         with torch.no_grad():
             before = read(model, asked.prompt_tokens + asked.tokens, 0.8)[len(asked.prompt_tokens) - 1 :]

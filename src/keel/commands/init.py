@@ -28,5 +28,5 @@ def init(argv: Sequence[str]) -> None:
     path = free_of_files(place(given.dir_)) / "recipe.yaml"
     if path.exists():
         raise UserError(f"{path} exists already; choose another folder or remove it")
-    write_text(path, dump_recipe(recipe))
+    write_text(path, dump_recipe(recipe, left_to_method=True))
     print(json.dumps({"recipe": str(path)}) if given.json else f"wrote {path}; `keel run {path}` runs it")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from keel.commands.arguments import Arguments
-from keel.config import Sampling
+from keel.config import PRESETS, Sampling
 from keel.config.flags import Flags
 from keel.config.load import build
 from keel.config.source import Source
@@ -19,7 +19,7 @@ _FLAGS = Flags(Sampling)
 def add_model(arguments: Arguments) -> None:
     """Adds the model and how to read it, and a flag for each field of `Sampling`."""
     arguments.add_argument(
-        "model", metavar="MODEL", help="folder of a run (its PPO model, else its SFT model) or model"
+        "model", metavar="MODEL", help="folder of a run (its newest policy, else its SFT model) or model"
     )
     arguments.add_argument("--seed", metavar="N", type=int, default=0, help="every random choice follows from it")
     arguments.add_argument(
@@ -37,9 +37,9 @@ def sampling_of(given: argparse.Namespace) -> Sampling:
 def find_model(text: str) -> Path:
     """The model that a folder of a run or of a model means. A name that is no folder here is left to the loader."""
     path = place(text)
-    found = [
-        each for each in (path, path / "ppo" / "model", path / "sft" / "model") if (each / "config.json").is_file()
-    ]
+    policies = [folder for name in PRESETS if (folder := path / name / "model").is_dir()]
+    policies.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
+    found = [each for each in (path, *policies, path / "sft" / "model") if (each / "config.json").is_file()]
     if not found and path.exists():
         raise UserError(f"{path} holds no model: give a run with ppo/model or sft/model, or a folder with config.json")
     return found[0] if found else path

@@ -14,7 +14,7 @@ def plan(argv: Sequence[str]) -> None:
         "plan",
         "Predict the memory of each role and the time of each hop: a shortened model of the shape is timed for a few "
         "seconds on batches of the recipe's own data. Nothing is written. Every field of the recipe is a flag.",
-        "keel plan mine/recipe.yaml --ppo.batch_size 256",
+        "keel plan mine/recipe.yaml --rl.batch_size 256",
         shown=EVERYTHING,
     )
     arguments.add_argument("recipe", metavar="RECIPE", help="the YAML file")

@@ -35,21 +35,29 @@ class RecipeArguments(Arguments):
     """A command line that may set every recipe field."""
 
     def __init__(
-        self, command: str, about: str, example: str, shown: Collection[str], short: Mapping[str, str] | None = None
+        self,
+        command: str,
+        about: str,
+        example: str,
+        shown: Collection[str],
+        short: Mapping[str, str] | None = None,
+        section: str | None = None,
+        flags: Flags = FLAGS,
     ) -> None:
         super().__init__(command, about, example)
         self.usage = f"{example}\n       keel {command} ... [--FIELD VALUE ...] [--json]"
         self.epilog = None
         self.add_argument("--json", action="store_true", help="print the result as one JSON object, and nothing else")
-        self._section = command
+        self._section = command if section is None else section
+        self._flags = flags
         self._short = short or {}
         self._shown = shown
 
     def read(self, argv: Sequence[str]) -> argparse.Namespace:
         """The values of the command line; recipe fields stand under their dotted names."""
-        FLAGS.add(self, "run", self._shown, self._short)
+        self._flags.add(self, "run", self._shown, self._short)
         for name in {token[2:].partition("=")[0] for token in argv if token.startswith("--")}:
-            if FLAGS.names_entry(name):
+            if self._flags.names_entry(name):
                 self.add_argument(f"--{name}", default=argparse.SUPPRESS)
         return super().read(argv)
 
@@ -62,7 +70,7 @@ class RecipeArguments(Arguments):
 
 def recipe_of(given: argparse.Namespace, source: Source) -> Recipe:
     """The recipe, with the flags of the command line in place of what the source says."""
-    return build(FLAGS.apply(vars(given), source), Recipe)
+    return build(FLAGS.apply(vars(given), source.renamed(Recipe.other_names)), Recipe)
 
 
 def written(path: str) -> Source:

@@ -13,7 +13,7 @@ def run(argv: Sequence[str]) -> None:
         "run",
         "Run every stage of a recipe: fine-tuning, preferences, reward model, PPO, evaluation, report. "
         "Every field of the recipe is a flag, its value written as in the file.",
-        "keel run mine/recipe.yaml --dir runs/mine --ppo.kl.coef 0.02",
+        "keel run mine/recipe.yaml --dir runs/mine --rl.kl.coef 0.02",
         shown=EVERYTHING,
     )
     arguments.add_argument("recipe", metavar="RECIPE", help="the YAML file")

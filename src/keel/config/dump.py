@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import reduce
 from typing import Any
 
 import yaml
@@ -18,27 +19,42 @@ _WIDTH = 112
 _PLAIN = re.compile(r"[A-Za-z_./]([A-Za-z0-9_./ -]*[A-Za-z0-9_./-])?")
 
 
-def dump_recipe(recipe: Recipe, *, commented: bool = True) -> str:
+CHOICES = (
+    "rl.credit", "rl.surrogate", "rl.ratio", "rl.clip_high", "rl.mean", "rl.whiten", "rl.kl.place", "rl.kl.estimator",
+)  # fmt: skip
+"""What makes one online method another: with these written down, a recipe could not be given another method."""
+
+
+def dump_recipe(recipe: Recipe, *, commented: bool = True, left_to_method: bool = False) -> str:
     """YAML that `load_recipe` reads back to an equal recipe.
 
     With comments, each key has its description above it; a description that came before (every stage has an optimizer)
-    is not repeated.
+    is not repeated. `left_to_method`: choices that are the method's own are comments too, so that the recipe can be
+    given another method.
     """
     head = ["# A Keel recipe: `keel run FILE` runs it. A key that you delete keeps its default."] if commented else []
     said: set[tuple[str, str]] | None = set() if commented else None
-    return "\n".join([*head, *_lines(recipe, "", said)]) + "\n"
+    own = Recipe.model_validate({"method": recipe.method})
+    free = {name for name in CHOICES if left_to_method and _at(recipe, name) == _at(own, name)}
+    return "\n".join([*head, *_lines(recipe, "", said, free)]) + "\n"
 
 
-def _lines(section: Section, indent: str, said: set[tuple[str, str]] | None) -> Iterator[str]:
+def _at(recipe: Recipe, dotted: str) -> Any:
+    return reduce(getattr, dotted.split("."), recipe)
+
+
+def _lines(section: Section, path: str, said: set[tuple[str, str]] | None, free: Collection[str]) -> Iterator[str]:
+    indent = "  " * path.count(".")
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         if said is not None:
             yield from _comment(name, field, indent, said)
         if isinstance(value, Section):
             yield f"{indent}{name}:"
-            yield from _lines(value, indent + "  ", said)
+            yield from _lines(value, f"{path}{name}.", said, free)
         else:
-            yield f"{indent}{name}: {inline_yaml(value)}"
+            mark = "# " if f"{path}{name}" in free else ""
+            yield f"{indent}{mark}{name}: {inline_yaml(value)}"
 
 
 def _comment(name: str, field: FieldInfo, indent: str, said: set[tuple[str, str]]) -> Iterator[str]:

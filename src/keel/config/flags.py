@@ -1,4 +1,4 @@
-"""Every field of a recipe as a flag, `--ppo.kl.coef 0.02`, its value written as in the file."""
+"""Every field of a recipe as a flag, `--rl.kl.coef 0.02`, its value written as in the file."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from keel.config.dump import inline_yaml
 from keel.config.section import Section, accepts, description, inner_section, leaves
 from keel.config.source import Source, inline
 
+_LONGEST = 50  # of the words that a flag takes, before its description has to list them
+
 
 class Flags:
     """The flags of one kind of section: of a whole `Recipe`, or of a part such as `Sampling`."""
 
-    def __init__(self, kind: type[Section]) -> None:
+    def __init__(self, kind: type[Section], default: Section | None = None) -> None:
         self._kind = kind
-        self._default = kind()
+        self._default = kind() if default is None else default
         self._fields = dict(leaves(kind))
 
     def add(
@@ -40,15 +42,19 @@ class Flags:
                 group = parser.add_argument_group(section, self._about(section) if visible else None)
             hidden = not visible or dotted in short.values()
             self._add(group, dotted, dotted, argparse.SUPPRESS if hidden else self._help(dotted))
+            for other, name in self._kind.other_names.items():
+                if dotted.startswith(f"{name}."):
+                    self._add(group, f"{other}{dotted.removeprefix(name)}", dotted, argparse.SUPPRESS)
 
     def names_entry(self, name: str) -> bool:
         """Whether a flag names an entry of a mapping, as --sft.columns.prompt does."""
-        parent = name.rpartition(".")[0]
+        parent = self._kind.own_name(name.rpartition(".")[0])
         return parent in self._fields and get_origin(self._fields[parent].annotation) is dict
 
     def apply(self, given: Mapping[str, Any], source: Source) -> Source:
         """The values of `source`, with every flag that was given (dotted name → text) in its place."""
-        for dotted, text in given.items():
+        for given_name, text in given.items():
+            dotted = self._kind.own_name(given_name)
             if dotted in self._fields or self.names_entry(dotted):
                 source = source.overridden(dotted, self._value(dotted, text), f"--{dotted}")
         return source
@@ -88,5 +94,6 @@ def _metavar(kind: Any) -> str:
     if get_origin(kind) is Annotated:
         return _metavar(get_args(kind)[0])
     if get_origin(kind) is Literal:
-        return "|".join(map(str, get_args(kind)))
+        words = "|".join(map(str, get_args(kind)))
+        return words if len(words) <= _LONGEST else "NAME"
     return names.get(get_origin(kind) or kind, "VALUE")

@@ -51,6 +51,10 @@ class Guards(Section):
     sampler_kl: Positive = 1e-3
     """KL between sampler and trainer for the same weights, nats per token; amber only."""
 
+    flat_groups: Positive = 0.5
+    """Share of the prompts whose answers all score alike, from which a method that compares them learns nothing; amber
+    only."""
+
     gold: NonNegative = 2.0
     """How many standard errors below its best the gold score must lie to have fallen: amber after two evaluations (of
     window updates each) in a row if the reward rises meanwhile, red after three."""

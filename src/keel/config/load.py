@@ -24,9 +24,9 @@ _NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 
 _OTHER_NAMES: Mapping[str, str] = {
     "learning_rate": "optimizer.lr",
-    "beta": "ppo.kl.coef",
-    "kl_coef": "ppo.kl.coef",
-    "init_kl_coef": "ppo.kl.coef",
+    "beta": "rl.kl.coef",
+    "kl_coef": "rl.kl.coef",
+    "init_kl_coef": "rl.kl.coef",
     "cliprange": "clip",
     "cliprange_value": "value_clip",
     "vf_coef": "value_coef",
@@ -60,23 +60,24 @@ _EXPECTED: Mapping[str, str] = {
 
 
 def load_recipe(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe in a YAML file (None: the defaults), with fields replaced, as in {"ppo.kl.coef": 0.02}.
+    """The recipe in a YAML file (None: the defaults), with fields replaced, as in {"rl.kl.coef": 0.02}.
 
     What the file leaves out keeps its default. UserError for a file that is missing, empty or not YAML, an unknown key
     (with the nearest right one), a value of the wrong type or out of range: file, line, key, what was expected.
     """
     source = Source() if path is None else read(Path(path))
-    for dotted, value in (overrides or {}).items():
-        source = source.overridden(dotted, value, f"override {dotted}")
-    return build(source, Recipe)
+    return build(_overridden(source.renamed(Recipe.other_names), overrides or {}), Recipe)
 
 
 def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """The recipe with fields replaced, as in {"ppo.kl.coef": 0.02}; checked as if it had been read so."""
-    source = Source(recipe.model_dump(mode="json"))
+    """The recipe with fields replaced, as in {"rl.kl.coef": 0.02}; checked as if it had been read so."""
+    return build(_overridden(Source(recipe.model_dump(mode="json")), changes), Recipe)
+
+
+def _overridden(source: Source, changes: Mapping[str, Any]) -> Source:
     for dotted, value in changes.items():
-        source = source.overridden(dotted, value, f"override {dotted}")
-    return build(source, Recipe)
+        source = source.overridden(Recipe.own_name(dotted), value, f"override {dotted}")
+    return source
 
 
 def read(path: Path) -> Source:
@@ -96,6 +97,7 @@ def read(path: Path) -> Source:
 def build(source: Source, kind: type[S]) -> S:
     """The recipe, or part of one, that the values describe; UserError about the first fault and how many follow."""
     _require_text(source)
+    source = source.renamed(kind.other_names)
     try:
         return kind.model_validate(source.values)
     except ValidationError as error:

@@ -114,13 +114,19 @@ class Sampling(Section):
 
 
 class KLPenalty(Section):
-    """How the policy is held near the reference: reward_t −= coef·KL_t."""
+    """How the policy is held near the reference: reward_t −= coef·KL_t, or loss_t += coef·KL_t."""
 
     coef: NonNegative = 0.05
-    """β, reward per nat (its start, if the controller is adaptive). Source: .05 in 2403.17031, .02 in InstructGPT."""
+    """β, reward per nat (its start, if the controller is adaptive); 0 = nothing holds it. Source: .05 in 2403.17031,
+    .02 in InstructGPT."""
+
+    place: Literal["reward", "loss"] = "reward"
+    """reward = each token's KL is taken off its reward, as in all PPO papers; loss = it is added to the loss, as in
+    GRPO."""
 
     estimator: Literal["k1", "k2", "k3"] = "k1"
-    """Estimate of the KL from one sampled token. Source: k1 = log π − log π_ref in all PPO papers; it is unbiased."""
+    """Estimate of the KL from one sampled token: k1 = log π − log π_ref, k2 = k1²/2, k3 = e^−k1 − 1 + k1. In the
+    reward only k1 leads to π_ref·exp(r/β), in the loss only k2 does."""
 
     controller: Literal["fixed", "adaptive"] = "fixed"
     """fixed = coef never changes; adaptive = it follows the measured KL towards target (Ziegler et al., 1909.08593)."""
@@ -144,7 +150,7 @@ class Critic(Section):
     copies the reward model."""
 
     lr: Positive = 3e-6
-    """Peak learning rate of the critic; its other optimizer settings are those of ppo.optimizer. Source: 2403.17031."""
+    """Peak learning rate of the critic; its other optimizer settings are those of rl.optimizer. Source: 2403.17031."""
 
     warmup_updates: Whole = 0
     """First updates in which only the critic learns, so that the policy never follows an untrained one."""

@@ -2,183 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from keel.config.guards import Guards
-from keel.config.parts import Critic, KLPenalty, Model, Optimizer, RewardTerm, Sampling
+from keel.config.methods import ONLINE, Method, with_preset
+from keel.config.online import Online
+from keel.config.parts import Model, Sampling
 from keel.config.preferences import Columns, Preferences
 from keel.config.section import (
     Count,
-    Fraction,
     NonNegative,
     NoPlace,
-    Positive,
     Section,
     Several,
-    Share,
     Whole,
 )
-
-
-class Supervised(Section):
-    """What the two stages that learn from a data set have in common."""
-
-    data: NoPlace = None
-    """Rows to learn from: file (jsonl, json, csv, parquet), folder or data-set name; null = the task's own. Paths are
-    relative to the folder you are in."""
-
-    columns: Columns = Field(default_factory=dict)
-    """Keel's name for a column: the name in your data, such as {prompt: question}. Usual names are found without."""
-
-    limit: Count | None = None
-    """Use at most this many rows; null = all of them (of a built-in task: 2000 demonstrations)."""
-
-    epochs: Count = 1
-    """Passes over the data. Source: one in 2403.17031 and for InstructGPT's reward model."""
-
-    max_steps: Count | None = None
-    """Stop after this many optimizer steps, even within an epoch; null = when the epochs are over."""
-
-    batch_size: Count = 128
-    """Examples per optimizer step, in all, however many devices share them."""
-
-    micro_tokens: Count | None = None
-    """Most tokens in one forward pass; null = by the model's width. It bounds memory and changes speed, and results
-    by rounding only."""
-
-    optimizer: Optimizer = Optimizer()
-
-    held_out: Share = 0.05
-    """Share of the rows that is kept for evaluation and never trained on."""
-
-    log_every: Count = 10
-    """Optimizer steps from one logged line to the next."""
-
-
-class Sft(Supervised):
-    """Supervised fine-tuning: the model learns to write the demonstrations."""
-
-    batch_size: Count = 128
-    """Demonstrations per optimizer step, in all, however many devices share them. Source: 128 in 2403.17031."""
-
-
-class Reward(Supervised):
-    """The reward model: a scalar read off the last token, fitted to the preferences."""
-
-    batch_size: Count = 64
-    """Prompts per optimizer step, each with all its pairs, in all, however many devices share them. Each prompt weighs
-    the same. Source: 64 in InstructGPT (2203.02155)."""
-
-    optimizer: Optimizer = Optimizer(lr=9e-6)
-
-    annotators: Literal["aggregated", "learned"] = "aggregated"
-    """aggregated = each pair has one probability, from preferences.aggregate; learned = the model predicts every single
-    vote, and learns how reliable each annotator is and to which side they lean along with it."""
-
-    margin: Literal["none", "stated"] = "none"
-    """stated = the difference must exceed the stated strength of the preference. Llama 2 gained half a point by it."""
-
-    centring: NonNegative = 0.01
-    """c in + c·mean((r_chosen + r_rejected)²), which keeps scores around 0. Source: 0.01 (2312.09244)."""
-
-
-class Ppo(Section):
-    """Proximal policy optimisation (Schulman et al., 1707.06347) against the reward, with four roles."""
-
-    prompts: NoPlace = None
-    """Prompts to practise on: file, folder or data-set name; null = the task's own."""
-
-    columns: Columns = Field(default_factory=dict)
-    """Keel's name for a column: the name in your data."""
-
-    limit: Count | None = None
-    """Use at most this many prompts; null = all of them (of a built-in task: 4000)."""
-
-    updates: Count = 1000
-    """Rounds of sampling and learning. 2403.17031 makes 1M answers, some 2000 rounds of 512."""
-
-    batch_size: Count = 512
-    """Answers per update, in all, however many devices share them. Source: 512 in InstructGPT and 2403.17031."""
-
-    samples_per_prompt: Count = 1
-    """Answers to each prompt of an update; a prompt is read once for all of them. Source: 1 in 1909.08593."""
-
-    epochs: Count = 4
-    """Passes over the answers of an update. Source: 4 in lm-human-preferences (1909.08593) and 2403.17031."""
-
-    minibatches: Count = 1
-    """Optimizer steps in one pass; each learns from its share of the prompts. Source: 1 in 1909.08593."""
-
-    micro_tokens: Count | None = None
-    """Most tokens in one forward pass; null = by the model's width. It bounds memory and changes speed, and results
-    by rounding only."""
-
-    sampling: Sampling = Sampling(temperature=0.7)
-
-    reward: Annotated[tuple[RewardTerm, ...], Field(min_length=1)] = (RewardTerm(),)
-    """Terms of the reward; default: the reward model that this run trains."""
-
-    reward_normalisation: Literal["none", "demonstrations", "standard"] = "standard"
-    """standard = learned scores have mean 0 and deviation 1 over answers of the model that PPO starts from
-    (1909.08593), demonstrations = demonstrations score 0 on average (InstructGPT), none = as it comes. Measured once,
-    then fixed."""
-
-    missing_eos_score: float | None = -1.0
-    """Reward of an answer that was cut off, in place of its own (the weighted sum, normalised); null = its own. Mind
-    that an unnormalised reward may lie below it, so that being cut off would pay. Source: −1 in 2403.17031."""
-
-    gamma: Fraction = 1.0
-    """Discount per token. Source: 1 in all PPO papers on language."""
-
-    lam: Fraction = 0.95
-    """λ of generalised advantage estimation (1506.02438): 1 = low bias, 0 = low variance. Source: .95 in 1909.08593."""
-
-    whiten: Literal["advantages", "none"] = "advantages"
-    """advantages = scaled to mean 0 and variance 1 over the sampled tokens of an update. Source: 1909.08593."""
-
-    clip: Annotated[float, Field(gt=0, le=1)] = 0.2
-    """ε: beyond 1 ± ε a token's probability ratio earns nothing more. Source: .2 in 1707.06347."""
-
-    value_clip: Positive = 0.2
-    """Most that a value may move from its old prediction within an update. Source: .2 in 1909.08593."""
-
-    value_coef: NonNegative = 0.1
-    """Weight of the value loss. Source: .1 in 1909.08593."""
-
-    kl: KLPenalty = KLPenalty()
-
-    critic: Critic = Critic()
-
-    optimizer: Optimizer = Optimizer()
-
-    guards: Guards = Guards()
-
-    @model_validator(mode="after")
-    def _splits(self) -> Ppo:
-        if self.batch_size % self.samples_per_prompt:
-            raise PydanticCustomError(
-                "keel", "{key} must divide batch_size", {"key": "samples_per_prompt", "found": self.samples_per_prompt}
-            )
-        if self.minibatches > self.batch_size // self.samples_per_prompt:
-            raise PydanticCustomError(
-                "keel",
-                "{key} must leave each minibatch a prompt (batch_size / samples_per_prompt of them)",
-                {"key": "minibatches", "found": self.minibatches},
-            )
-        if self.sampling.temperature == 0:
-            raise PydanticCustomError(
-                "keel",
-                "{key} must be above 0: of greedy answers there is nothing to learn",
-                {"key": "sampling.temperature", "found": self.sampling.temperature},
-            )
-        if self.kl.controller == "adaptive" and self.batch_size >= 5 * self.kl.horizon:
-            raise PydanticCustomError(
-                "keel", "{key} must be more than batch_size / 5", {"key": "kl.horizon", "found": self.kl.horizon}
-            )
-        return self
+from keel.config.supervised import Dpo, Reward, Sft
 
 
 class Evaluation(Section):
@@ -237,8 +79,15 @@ class Log(Section):
 class Recipe(Section):
     """All that a run depends on."""
 
+    other_names = {"ppo": "rl"}  # noqa: RUF012
+
     task: Literal["town_desk"] | None = "town_desk"
     """Built-in task that brings base model, data, annotators and gold score; null = model and data are your own."""
+
+    method: Method = "ppo"
+    """How the policy learns. Online, by the choices of a source which every key of rl can replace: ppo, grpo, dr-grpo,
+    dapo, gspo, cispo, rloo, reinforce, reinforce++, reinforce++-baseline, rft (imitates its best answers), online-dpo;
+    or dpo, straight from preferences by dpo.loss. docs/algorithms.md is the table."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Every random choice of the run follows from it."""
@@ -271,9 +120,17 @@ class Recipe(Section):
 
     reward: Reward = Reward()
 
-    ppo: Ppo = Ppo()
+    rl: Online = Online()
+
+    dpo: Dpo = Dpo()
 
     evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _chosen(cls, given: Any) -> Any:
+        """What the method's source chooses, wherever nothing is said."""
+        return with_preset(given) if isinstance(given, Mapping) else given
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
@@ -290,12 +147,12 @@ class Recipe(Section):
                     "{key}: a built-in task brings its own prompts; set task: null to use yours",
                     f"{section}.prompts",
                 )
-                for section in ("ppo", "preferences", "evaluation")
+                for section in ("rl", "preferences", "evaluation")
             ),
             (
-                self.ppo.critic.warmup_updates >= self.ppo.updates,
-                "{key} must be more than ppo.critic.warmup_updates, or the policy never learns",
-                "ppo.updates",
+                self.method in ONLINE and self.rl.has_critic and self.rl.critic.warmup_updates >= self.rl.updates,
+                "{key} must be more than rl.critic.warmup_updates, or the policy never learns",
+                "rl.updates",
             ),
             (
                 self.task is None and self.evaluation.judge == "gold",

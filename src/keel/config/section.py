@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
@@ -26,8 +26,17 @@ class Section(BaseModel):
 
     Strict: "3" is no number and true is no 1; a whole number is accepted where a fraction is meant. A key that is not
     a field is an error. A section given in part keeps the default of *its place* for the rest: `Recipe.sft.optimizer`
-    and `Recipe.ppo.optimizer` are both `Optimizer`, with learning rates of their own.
+    and `Recipe.rl.optimizer` are both `Optimizer`, with learning rates of their own.
     """
+
+    other_names: ClassVar[Mapping[str, str]] = {}
+    """Further names of sections within this one, as people may write them."""
+
+    @classmethod
+    def own_name(cls, dotted: str) -> str:
+        """The dotted name with its first part as this section calls it."""
+        first, dot, rest = dotted.partition(".")
+        return f"{cls.other_names.get(first, first)}{dot}{rest}"
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -47,7 +56,7 @@ class Section(BaseModel):
 
 def _complete_value(default: Any, value: Any) -> Any:
     """`value` with lists as tuples (YAML has no tuples) and, for a section, with what it leaves out filled in."""
-    if isinstance(default, Section) and value is None:  # `ppo:` with every line below it commented out
+    if isinstance(default, Section) and value is None:  # `rl:` with every line below it commented out
         return default
     if isinstance(default, Section) and isinstance(value, Mapping):
         filled: dict[Any, Any] = dict(default)

@@ -31,7 +31,7 @@ _MOST_VALUES = 10_000
 
 @dataclass(frozen=True)
 class Source:
-    """Values, and where each stands, as people say it ("recipe.yaml:12", "--ppo.kl.coef")."""
+    """Values, and where each stands, as people say it ("recipe.yaml:12", "--rl.kl.coef")."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: Mapping[Trail, str] = field(default_factory=dict)
@@ -43,8 +43,21 @@ class Source:
                 return self.origins[path[:length]]
         return None
 
+    def renamed(self, names: Mapping[str, str]) -> Source:
+        """A copy whose outermost keys have other names; UserError where a key is there under both."""
+        values, origins = dict(self.values), dict(self.origins)
+        for old, new in names.items():
+            if old not in values:
+                continue
+            if new in values:
+                place = self.origin((old,))
+                raise UserError(f"{f'{place}: ' if place else ''}{old} is another name of {new}; keep one of the two")
+            values = {new if key == old else key: value for key, value in values.items()}
+            origins = {(new, *trail[1:]) if trail[:1] == (old,) else trail: at for trail, at in origins.items()}
+        return Source(values, origins)
+
     def overridden(self, dotted: str, value: Any, origin: str) -> Source:
-        """A copy in which the field named "ppo.kl.coef" has this value, said at `origin`."""
+        """A copy in which the field named "rl.kl.coef" has this value, said at `origin`."""
         path = tuple(dotted.split("."))
         values = _with(self.values, path, value)
         kept = {key: place for key, place in self.origins.items() if key[: len(path)] != path}

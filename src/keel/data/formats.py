@@ -8,6 +8,7 @@
 | `read_rankings` | `prompt` and `completions` (or `responses`), best first |
 | | or in any order with `ranks` (1 = best) or `scores` (more = better) |
 | `read_comparisons` | a preference or a ranking, row by row |
+| `read_rated` | `prompt`, `completion` (or `response`, `output`, `answer`), and `label`: true or 1 for a good answer |
 | `read_prompts` | `prompt`, or `messages` (a closing assistant's turn is cut off); optional `id` |
 | | every column that is not used goes to `Prompt.columns` |
 
@@ -38,7 +39,7 @@ from keel.data.place import short
 from keel.data.read import quoted, records
 from keel.data.row import Row
 from keel.errors import UserError, one_line
-from keel.types import Conversation, Demonstration, Preference, Prompt, Ranking
+from keel.types import Conversation, Demonstration, Preference, Prompt, Ranking, Rated
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -103,9 +104,7 @@ def read_demonstrations(source: str | Path, columns: Mapping[str, str] | None = 
     Every assistant's turn of a demonstration is to be learnt, also one that stands in the prompt.
     Raises UserError, with file and line, for what cannot be read.
     """
-    return _rows(
-        source, columns, _demonstration, (*_PROMPT, *CONVERSATIONS, "completion", "response", "output", "answer")
-    )
+    return _rows(source, columns, _demonstration, (*_PROMPT, *CONVERSATIONS, *_SAID))
 
 
 def read_preferences(source: str | Path, columns: Mapping[str, str] | None = None) -> Rows[Preference]:
@@ -123,6 +122,24 @@ def read_comparisons(source: str | Path, columns: Mapping[str, str] | None = Non
     return _rows(source, columns, _comparison, (*_PROMPT, *_PAIR, *_RANKED))
 
 
+def read_rated(source: str | Path, columns: Mapping[str, str] | None = None) -> Rows[Rated]:
+    """Single answers, each good or bad, as KTO learns from. See `read_demonstrations` for `columns` and errors."""
+    return _rows(source, columns, _rated, (*_PROMPT, *_SAID, "label"))
+
+
+def are_rated(source: str | Path, columns: Mapping[str, str] | None = None) -> bool:
+    """Whether the first row holds a single answer or a label, and none that are compared with one another.
+
+    Errors as in `read_demonstrations`.
+    """
+    first = next(iter(records(source)), None)
+    if first is None:
+        return False
+    row = Row(first, dict(columns or {}))
+    compared = any(row.has(name) for name in ("chosen", "rejected", "completions", "responses"))
+    return not compared and any(row.has(name) for name in (*_SAID, "label"))
+
+
 def read_prompts(source: str | Path, columns: Mapping[str, str] | None = None) -> Rows[Prompt]:
     """Questions without answers. `Prompt.id` is the `id` column, or the row's number counted from 0.
 
@@ -135,6 +152,8 @@ def read_prompts(source: str | Path, columns: Mapping[str, str] | None = None) -
 
 
 _PROMPT = (*PROMPTS, "input", "system")
+_SAID = ("completion", "response", "output", "answer")
+_LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 _PAIR = ("chosen", "rejected", "probability", "margin")
 _RANKED = ("completions", "responses", "ranks", "scores")
 _SHAPES_OF_PAIRS = ("'prompt', 'chosen' and 'rejected'", "'chosen' and 'rejected' that begin alike")
@@ -195,7 +214,7 @@ def _demonstration(row: Row) -> Demonstration | _Drop:
             return _Drop("conversation that begins with the assistant")
     else:
         asked = prompt(row)
-        said = next((name for name in ("completion", "response", "output", "answer") if row.has(name)), None)
+        said = next((name for name in _SAID if row.has(name)), None)
         if asked is None or said is None:
             raise row.unlike(
                 "a demonstration",
@@ -240,6 +259,22 @@ def _comparison(row: Row) -> Preference | Ranking | _Drop:
     if row.has("completions") or row.has("responses"):
         return _ranking(row)
     raise row.unlike("a preference or a ranking", (*_SHAPES_OF_PAIRS, _SHAPE_OF_RANKINGS))
+
+
+def _rated(row: Row) -> Rated | _Drop:
+    asked = prompt(row)
+    said = next((name for name in _SAID if row.has(name)), None)
+    if asked is None or said is None or not row.filled("label"):
+        raise row.unlike("a rated answer", ("'prompt', 'completion' and 'label'",))
+    label = row.label("label").strip().lower()
+    if label not in _LABELS:
+        raise row.error(f"'{row.column('label')}' should be true or false, not {short(label)!r}; correct the row.")
+    if _blank(asked):
+        return _Drop("empty prompt")
+    found = answer(row, row.take(said), said, asked)
+    if _unsaid(found):
+        row.notes.append("empty answer among those rated")
+    return Rated(asked, found, _LABELS[label])
 
 
 def _part(chosen: Conversation, rejected: Conversation) -> tuple[Conversation, Conversation, Conversation] | _Drop:

@@ -53,7 +53,7 @@ def choose(answers: Sequence[Answered]) -> list[Comparison]:
 
 
 def _compare(group: Group, answered: Answered) -> Comparison:
-    before, after = difference(answered.sft, answered.ppo)
+    before, after = difference(answered.sft, answered.policy)
     return Comparison(group, answered, before, after)
 
 

@@ -68,18 +68,28 @@ _REWARD = (
 )
 
 
-def ppo_curves(limits: Guards) -> tuple[Shown, ...]:
-    """What is drawn of PPO, with the lines beyond which this run was to be looked at."""
+_DIRECT = (
+    Shown("loss", "Loss", "What is lowered; its scale is that of the loss that was chosen."),
+    Shown("accuracy", "Preferred ahead", "Share of the pairs whose preferred answer has gained more.", "%"),
+    Shown("margin", "Margin", "How much more the preferred answer has gained, times β.", "reward"),
+    Shown("chosen", "Preferred answers", "How much likelier they are than before; often they fall too.", "nats"),
+    Shown("rejected", "Rejected answers", "How much likelier they are than before.", "nats"),
+)
+
+
+def practice_curves(limits: Guards) -> tuple[Shown, ...]:
+    """What is drawn of online training, with the lines beyond which this run was to be looked at."""
     return (
-        Shown("reward", "Reward", "What PPO raises: the score of the answers it learns from."),
+        Shown("reward", "Reward", "What is raised: the score of the answers that are learnt from."),
         Shown(
-            "reward/gold", "Gold score", "The task’s hidden measure of quality; PPO never sees it.", "points", "gold"
+            "reward/gold", "Gold score", "The task’s hidden measure of quality; no model is trained on it.", "points",
+            "gold"
         ),
         Shown(
             "kl", "KL", "How far the policy has moved from the SFT model.", "nats per answer", "sea",
             (Threshold(limits.kl[0], "look", "amber"), Threshold(limits.kl[1], "alarm", "red")),
         ),
-        Shown("objective", "Reward less KL cost", "What PPO in truth maximises: reward − β·KL."),
+        Shown("objective", "Reward less KL cost", "What the policy in truth maximises: reward − β·KL."),
         Shown("length", "Length", "How long an answer is.", "tokens"),
         Shown(
             "policy/entropy", "Entropy", "How open each next word is; falls as the policy makes up its mind.", "nats"
@@ -104,7 +114,7 @@ def ppo_curves(limits: Guards) -> tuple[Shown, ...]:
 
 
 def curve_groups(run: Recorded, limits: Guards) -> list[Group]:
-    """The curves of every stage that the run had: those before PPO together, then PPO's with the run's limits."""
+    """The curves of every stage that the run had: the policy's last, with the run's limits."""
     groups = []
     early = [
         (run.metrics[stage], shown) for stage, shown in (("sft", _SFT), ("reward", _REWARD)) if stage in run.metrics
@@ -115,15 +125,20 @@ def curve_groups(run: Recorded, limits: Guards) -> list[Group]:
         tables = [_table(_sentence(title), *one, "step") for title, one in zip(titles, early, strict=True)]
         about = "The model learns to write like the demonstrations, the reward model to score as people choose."
         groups.append(Group(_sentence(" and ".join(titles)), about, tuple(charts), tuple(tables), ()))
-    if "ppo" in run.metrics:
-        metrics = run.metrics["ppo"]
-        shown = (*ppo_curves(limits), *_other_terms(metrics))
+    title, practice = run.summary.title, run.practice
+    if practice is not None:
+        shown = (*practice_curves(limits), *_other_terms(practice))
         about = "The policy practises against the reward, on a leash of KL."
-        charts = _charts(metrics, shown, "update")
-        groups.append(
-            Group("PPO", about, tuple(charts), (_table("PPO", metrics, shown, "update"),), tuple(_notes(metrics)))
-        )
+        groups.append(_group(title, about, practice, shown, "update", _notes(practice)))
+    elif run.summary.method in run.metrics:
+        about = "The policy learns from the preferences themselves which answer to raise, and which to lower."
+        groups.append(_group(title, about, run.metrics[run.summary.method], _DIRECT, "step", []))
     return groups
+
+
+def _group(title: str, about: str, metrics: Metrics, shown: Sequence[Shown], step: str, notes: Sequence[str]) -> Group:
+    charts, table = _charts(metrics, shown, step), _table(title, metrics, shown, step)
+    return Group(title, about, tuple(charts), (table,), tuple(notes))
 
 
 def _sentence(words: str) -> str:
@@ -141,7 +156,7 @@ def _charts(metrics: Metrics, shown: Sequence[Shown], step: str) -> list[Chart]:
 
 def over_optimisation(run: Recorded) -> tuple[Verdict | None, Chart | None]:
     """What proxy and gold say together, and their picture; None where the run has no gold score."""
-    metrics = run.metrics.get("ppo")
+    metrics = run.practice
     if metrics is None or "reward/gold" not in metrics.names:
         return None, None
     proxy, gold, kl = (metrics.curve(name) for name in ("reward", "reward/gold", "kl"))

@@ -1,6 +1,6 @@
 """What in a run deserves a second look: every check with its thresholds, its finding in a sentence, and a remedy.
 
-Thresholds are those of the run's own recipe (ppo.guards), or follow Gao et al. (2210.10760) and common practice; a
+Thresholds are those of the run's own recipe (rl.guards), or follow Gao et al. (2210.10760) and common practice; a
 check speaks of the worst moment of the run, as a mean over `window` updates, unless it says otherwise. A check whose
 numbers the run does not have is left out.
 """
@@ -47,7 +47,14 @@ class Finding:
 
 def findings(run: Recorded) -> list[Finding]:
     """Every check that the run has numbers for: red ones first, then amber, then those that passed."""
-    found = [*_of_evaluation(run), *_of_ppo(run), *_of_reward(run), *_of_people(run), *_of_numbers(run), *_of_data(run)]
+    found = [
+        *_of_evaluation(run),
+        *_of_practice(run),
+        *_of_reward(run),
+        *_of_people(run),
+        *_of_numbers(run),
+        *_of_data(run),
+    ]
     return sorted(found, key=lambda one: ("red", "amber", "ok").index(one.verdict))
 
 
@@ -61,8 +68,9 @@ def limits_of(run: Recorded) -> Guards:
 
 def _own_limits(run: Recorded) -> Guards:
     """UserError where the recipe, or what it has for limits, cannot be read."""
-    ppo = parse(run.recipe, "resolved.yaml").values.get("ppo") if run.recipe else None
-    given = ppo.get("guards") if isinstance(ppo, Mapping) else None
+    values = parse(run.recipe, "resolved.yaml").values if run.recipe else {}
+    section = values.get("rl", values.get("ppo"))
+    given = section.get("guards") if isinstance(section, Mapping) else None
     return build(Source(dict(given)), Guards) if isinstance(given, Mapping) else Guards()
 
 
@@ -70,11 +78,11 @@ def _of_evaluation(run: Recorded) -> Iterator[Finding]:
     summary = run.summary
     if summary.verdict is not None and summary.win_rate is not None:
         yield Finding(
-            "PPO against SFT",
+            f"{summary.title} against SFT",
             "red" if summary.verdict == "worse" else "ok",
-            f"The model after PPO wins {percent(summary.win_rate)} of the comparisons with the model before it.",
-            "Do not use the PPO model. Look at the answers and at the reward model's accuracy; a larger ppo.kl.coef "
-            "or a smaller ppo.optimizer.lr keeps it nearer to SFT.",
+            f"After {summary.title} the model wins {percent(summary.win_rate)} of the comparisons with the one before.",
+            "Do not use the new model. Look at the answers and at the reward model's accuracy; a stronger pull "
+            "(rl.kl.coef, dpo.beta) or a smaller learning rate keeps it nearer to SFT.",
         )
     yield from _seen(summary.stages.get("evaluation", {}))
 
@@ -90,15 +98,15 @@ def _seen(facts: Mapping[str, Any]) -> Iterator[Finding]:
             "numbers may be better than new prompts would show."
             if facts["seen"]
             else f"No stage has trained on any of the {facts['prompts']:,} prompts of the evaluation.",
-            "Give evaluation.prompts that stand in none of the files to train on (sft.data, reward.data, ppo.prompts), "
+            "Give evaluation.prompts that stand in none of the files to train on (sft.data, reward.data, rl.prompts), "
             "or take them out there, and run again.",
         )
 
 
-def _of_ppo(run: Recorded) -> Iterator[Finding]:
-    if "ppo" not in run.metrics:
+def _of_practice(run: Recorded) -> Iterator[Finding]:
+    if run.practice is None:
         return
-    curve, limits = run.metrics["ppo"].curve, limits_of(run)
+    curve, limits = run.practice.curve, limits_of(run)
     yield from _limits(run)
     yield from _over_optimisation(curve("reward"), curve("reward/gold"))
     for name, check in _CHECKS.items():
@@ -114,7 +122,7 @@ def _limits(run: Recorded) -> Iterator[Finding]:
         yield Finding(
             "Limits of the recipe",
             "amber",
-            f"The run's own limits cannot be read ({error}), so PPO is judged by the usual ones.",
+            f"The run's own limits cannot be read ({error}), so the run is judged by the usual ones.",
             "Put resolved.yaml back as the run left it, and write the report anew.",
         )
 
@@ -129,7 +137,7 @@ def _over_optimisation(proxy: Curve, gold: Curve) -> Iterator[Finding]:
             "Reward over-optimisation",
             levels.get(verdict.kind, "ok"),
             verdict.sentence,
-            f"Stop earlier (the gold score was best around update {verdict.best}), raise ppo.kl.coef, or train the "
+            f"Stop earlier (the gold score was best around update {verdict.best}), raise rl.kl.coef, or train the "
             "reward model on more comparisons, best of all on answers of the new policy.",
         )
 
@@ -223,6 +231,17 @@ def _sampler(curve: Curve, limits: Guards) -> Finding:
     )
 
 
+def _flat_groups(curve: Curve, limits: Guards) -> Finding:
+    most, where = _highest(curve, limits.window)
+    return Finding(
+        "Groups that score alike",
+        level(most, limits.flat_groups),
+        f"At most {percent(most)} of the prompts had answers that all scored alike (around update {where}; a look is "
+        f"due from {percent(limits.flat_groups)}).",
+        REMEDY["flat_groups"],
+    )
+
+
 _CHECKS: Mapping[str, Callable[[Curve, Guards], Finding]] = {
     "kl": _kl,
     "length": _length,
@@ -231,6 +250,7 @@ _CHECKS: Mapping[str, Callable[[Curve, Guards], Finding]] = {
     "policy/clip_fraction": _clip_fraction,
     "value/explained_variance": _critic,
     "sampler_kl": _sampler,
+    "groups/flat": _flat_groups,
 }
 
 
@@ -249,7 +269,7 @@ def _length_taste(attempts: Attempts) -> Iterator[Finding]:
             f"Among answers of one update, reward and length correlate at {correlation:+.2f} (a look is due from "
             "+0.50).",
             "The reward model may pay for length as such. Balance lengths in the comparisons, or charge for length "
-            "with a reward function (ppo.reward).",
+            "with a reward function (rl.reward).",
         )
 
 

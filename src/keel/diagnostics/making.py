@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from keel.config import PRESETS
 from keel.diagnostics.provenance import Origin, Source, maker, stale
 from keel.diagnostics.recorded import Recorded
 from keel.summary import STAGES
@@ -74,7 +75,8 @@ def _from(one: Source) -> str:
 
 
 def _result(stage: str, name: str) -> str:
-    models = {"sft": "SFT model", "reward": "reward model", "ppo": "policy"}
+    models: dict[str, str] = {"sft": "SFT model", "reward": "reward model"}
+    models |= dict.fromkeys(PRESETS, "policy")
     return models.get(stage, name) if name == "model" else {"answers.jsonl": "answers"}.get(name, name)
 
 

@@ -12,13 +12,15 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from keel.config import ONLINE, PRESETS
 from keel.data.place import unreadable
 from keel.diagnostics.provenance import Origin, Precheck, read_origins, read_prechecks
 from keel.errors import UserError
 from keel.summary import Summary
+from keel.summary_file import said
 
 Row = TypeVar("Row")
-TRAINED = ("sft", "reward", "ppo")
+TRAINED = ("sft", "reward", *PRESETS)
 """Stages that write metrics.jsonl."""
 
 
@@ -58,7 +60,7 @@ class Metrics:
 
 @dataclass(frozen=True, eq=False)
 class Attempts:
-    """The answers that PPO learnt from, N of them. `update` counts from 1; `gold` is nan where there is no gold score.
+    """The answers that the policy learnt from, N of them. `update` counts from 1; `gold` is nan where there is no such.
 
     `finished` is false for an answer that was cut off at the token limit; `length` is in tokens.
     """
@@ -72,7 +74,7 @@ class Attempts:
 
 @dataclass(frozen=True)
 class Answered:
-    """One evaluation prompt with each model's answer; `before` and `after` are the judge's scores of SFT and PPO.
+    """One evaluation prompt with each model's answer; `before` and `after` are the judge's scores of SFT and policy.
 
     `id` tells prompts apart, and is the same for several answers to one.
     """
@@ -81,7 +83,7 @@ class Answered:
     prompt: str
     base: str | None
     sft: str
-    ppo: str
+    policy: str
     before: float
     after: float
 
@@ -105,6 +107,11 @@ class Recorded:
     origins: Mapping[str, Origin] = field(default_factory=dict)
     prechecks: tuple[Precheck, ...] = ()
 
+    @property
+    def practice(self) -> Metrics | None:
+        """Those of online training, where the policy was made by it."""
+        return self.metrics.get(self.summary.method) if self.summary.method in ONLINE else None
+
 
 def read_run(directory: Path) -> Recorded:
     """The run in a folder. UserError where a file of a stage that the run had is missing or damaged."""
@@ -115,10 +122,12 @@ def read_run(directory: Path) -> Recorded:
     metrics = {
         name: Metrics(tuple(_rows(directory / name / "metrics.jsonl", _metric))) for name in TRAINED if name in stages
     }
-    attempts = list(_rows(directory / "ppo" / "rollouts.jsonl", _attempt)) if "ppo" in stages else []
+    method = summary.method
+    practised = method in ONLINE and method in stages
+    attempts = list(_rows(directory / method / "rollouts.jsonl", _attempt)) if practised else []
     judged = summary.judge or "reward"
     answers = (
-        tuple(_rows(directory / "evaluation" / "answers.jsonl", lambda row: _answered(row, judged)))
+        tuple(_rows(directory / "evaluation" / "answers.jsonl", lambda row: _answered(row, judged, method)))
         if "evaluation" in stages
         else ()
     )
@@ -195,14 +204,14 @@ def _columns(attempts: list[tuple[int, float, float, float, bool]]) -> Attempts:
     )
 
 
-def _answered(row: dict[str, Any], judge: str) -> Answered:
+def _answered(row: dict[str, Any], judge: str, method: str) -> Answered:
     base = row.get("base")
     return Answered(
         str(row.get("id", row["prompt"])),
         str(row["prompt"]),
         None if base is None else str(base),
         str(row["sft"]),
-        str(row["ppo"]),
+        str(row[method]),
         float(row[f"{judge}_sft"]),
-        float(row[f"{judge}_ppo"]),
+        float(row[said(f"{judge}_policy", method)]),
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from keel.config import ONLINE
 from keel.data.write import write_text
 from keel.diagnostics.checks import before_step_one, checks
 from keel.diagnostics.comparisons import choose
@@ -41,7 +42,8 @@ _DOING: Mapping[str, str] = {
     "sft": "learnt to imitate demonstrations",
     "preferences": "answers compared by people",
     "reward": "learnt which answer people prefer",
-    "ppo": "practised against the reward",
+    **dict.fromkeys(ONLINE, "practised against the reward"),
+    "dpo": "learnt from preferences",
     "evaluation": "answered prompts",
 }
 _AGREEMENT: Mapping[str, str] = {
@@ -125,12 +127,12 @@ def headline(summary: Summary) -> str:
     """The run in one line."""
     if summary.verdict is not None:
         return {
-            "better": "PPO has made the answers better",
-            "unclear": "PPO made no difference that can be told from chance",
-            "worse": "PPO has made the answers worse",
+            "better": f"{summary.title} has made the answers better",
+            "unclear": f"{summary.title} made no difference that can be told from chance",
+            "worse": f"{summary.title} has made the answers worse",
         }[summary.verdict]
-    if "ppo" in summary.stages:
-        return "PPO is done; no evaluation was asked for"
+    if summary.method in summary.stages:
+        return f"{summary.title} is done; no evaluation was asked for"
     accuracy = summary.stages.get("reward", {}).get("accuracy")
     if accuracy is not None:
         return f"A reward model that is right on {percent(accuracy)} of unseen pairs"
@@ -143,17 +145,19 @@ def _win(summary: Summary) -> Gauge | None:
     if summary.win_rate is None or summary.verdict is None:
         return None
     tone = {"better": "good", "unclear": "plain", "worse": "red"}[summary.verdict]
-    return gauge(f"PPO against {before(summary)}", summary.win_rate, summary.win_rate_low, summary.win_rate_high, tone)
+    versus = f"{summary.title} against {before(summary)}"
+    return gauge(versus, summary.win_rate, summary.win_rate_low, summary.win_rate_high, tone)
 
 
 def _gold(summary: Summary) -> list[Gauge]:
-    """Bars for base, SFT and PPO, up to the best possible score or the best that was reached."""
-    scores = [("base", summary.gold_base), (before(summary), summary.gold_sft), ("PPO", summary.gold_ppo)]
+    """Bars for base, SFT and policy, up to the best possible score or the best that was reached."""
+    title = summary.title
+    scores = [("base", summary.gold_base), (before(summary), summary.gold_sft), (title, summary.gold_policy)]
     known = [(name, score) for name, score in scores if score is not None]
     most = max([summary.stages.get("evaluation", {}).get("gold_max") or 0.0, *(score for _, score in known), 1e-9])
     return [
         Gauge(
-            name, round(100 * max(score, 0) / most, 2), None, None, points(score), "gold" if name == "PPO" else "plain"
+            name, round(100 * max(score, 0) / most, 2), None, None, points(score), "gold" if name == title else "plain"
         )
         for name, score in known
     ]

@@ -246,11 +246,12 @@ Critic = ScalarRole | PolicyCritic
 
 @dataclass(frozen=True)
 class Roles:
-    """Who takes part in online training; `reward` is None where the reward is not a model over the policy's tokens."""
+    """Who takes part in online training; `critic` is None where no algorithm asks for one, `reward` where the reward is
+    not a model over the policy's tokens."""
 
     policy: LanguageRole
     reference: LanguageRole
-    critic: Critic
+    critic: Critic | None
     reward: ScalarRole | None
 
 
@@ -270,19 +271,20 @@ def scalar_role(
 def separate(
     policy: PreTrainedModel,
     reference: PreTrainedModel,
-    critic: tuple[PreTrainedModel, ScalarHead] | None,
+    critic: tuple[PreTrainedModel, ScalarHead] | Literal["policy"] | None,
     reward: tuple[PreTrainedModel, ScalarHead] | None,
     lora: Lora | None,
     seed: int,
     passes: Passes = EXACT,
 ) -> Roles:
-    """Each role with a model of its own; policy and critic train, with `lora` as adapters on theirs. A critic of None
-    is a head on the policy.
+    """Each role with a model of its own; policy and critic train, with `lora` as adapters on theirs. A critic of
+    "policy" is a head on the policy.
 
     Frozen roles may be given one model between them. With `lora` a frozen role may also be given the model of one that
     trains: it then reads the base, adapters off. Raises ValueError where a fully trained model has a second role.
     """
-    trained = [policy] if critic is None else [policy, critic[0]]
+    own_critic = None if critic == "policy" else critic
+    trained = [policy] if own_critic is None else [policy, own_critic[0]]
     frozen = [reference] if reward is None else [reference, reward[0]]
     if len({id(model) for model in trained}) < len(trained):
         raise ValueError("policy and critic are one model; give them two, or use the shared layout")
@@ -290,14 +292,16 @@ def separate(
         raise ValueError("a model that trains in full cannot have a frozen role too")
     weights = {id(model): Weights(model.requires_grad_(False)) for model in frozen}
     own = [_trained(policy, policy, "policy", lora, seed)]
-    if critic is not None:
-        backbone = Backbone(critic[0], passes)
-        own.append(_trained(critic[0], backbone.stack, "critic", lora, seed + 1))
+    if own_critic is not None:
+        backbone = Backbone(own_critic[0], passes)
+        own.append(_trained(own_critic[0], backbone.stack, "critic", lora, seed + 1))
     weights |= {id(each.model): Weights(each.model, each.adapters) for each in own}
     learner = LanguageRole(Decoder(policy, passes), own[0])
-    valued: Critic = PolicyCritic(learner, policy.config.get_text_config().hidden_size)
-    if critic is not None:
-        valued = ScalarRole(backbone, critic[1].requires_grad_(True), own[1])
+    valued: Critic | None = None
+    if own_critic is not None:
+        valued = ScalarRole(backbone, own_critic[1].requires_grad_(True), own[1])
+    elif critic == "policy":
+        valued = PolicyCritic(learner, policy.config.get_text_config().hidden_size)
     scored = None
     if reward is not None:
         body, head = reward
@@ -313,7 +317,7 @@ def separate(
 def shared(
     base: PreTrainedModel,
     lora: Lora,
-    critic: Literal["reward", "zero", "policy"],
+    critic: Literal["reward", "zero", "policy", "none"],
     reward: Path | None,
     seed: int,
     passes: Passes = EXACT,
@@ -321,8 +325,8 @@ def shared(
     """All roles on one frozen base: the policy starts as the base, and so as the reference.
 
     `reward` is a folder that a reward role with an adapter on this very base has saved. The critic starts as a copy of
-    it ("reward"), or as the base with a head of zeros ("zero"), or is a head on the policy ("policy"). Raises UserError
-    where the folder does not fit.
+    it ("reward"), or as the base with a head of zeros ("zero"), or is a head on the policy ("policy"); or there is
+    "none". Raises UserError where the folder does not fit.
     """
     decoder = Decoder(base, passes)
     adapters = Adapters(base)
@@ -334,17 +338,17 @@ def shared(
             decoder.backbone, _saved_head(reward).requires_grad_(False), Weights(base, adapters, "reward")
         )
     policy = LanguageRole(decoder, Weights(base, adapters, "policy"))
-    valued: Critic
+    valued: Critic | None = None
     if critic == "policy":
         valued = PolicyCritic(policy, decoder.backbone.width)
     elif critic == "zero":
         adapters.add("critic", lora, seed + 1)
         head = ScalarHead.zero(decoder.backbone.width)
         valued = ScalarRole(decoder.backbone, head, Weights(base, adapters, "critic"))
-    elif reward is not None:
+    elif critic == "reward" and reward is not None:
         adapters.load("critic", reward / _ADAPTER, trains=True)
         valued = ScalarRole(decoder.backbone, _saved_head(reward), Weights(base, adapters, "critic"))
-    else:
+    elif critic == "reward":
         raise ValueError("there is no reward model for the critic to start from")
     return Roles(policy, LanguageRole(decoder, Weights(base, adapters, None)), valued, frozen)
 

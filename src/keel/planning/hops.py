@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from keel.config.recipe import Supervised
+from keel.config import ONLINE, Supervised
 from keel.data.chat import Chat, fitting
 from keel.data.forest import Branch, Tree
 from keel.stages.answers import BATCH
+from keel.stages.direct import as_tree, rows_to_prefer
 from keel.stages.evaluation import prompts_to_judge
-from keel.stages.ppo import CALIBRATION, prompts_to_practise
+from keel.stages.practice import CALIBRATION, prompts_to_practise
 from keel.stages.preferences import prompts_to_compare
 from keel.stages.sft import demonstrations
 from keel.stages.workspace import StageName, Workspace
@@ -86,8 +87,13 @@ def hops_of(space: Workspace) -> Run:
         assumed = "as long as those of the demonstrations, and at most max_tokens"
     answers = _Answers(lengths, space.recipe.seed)
     stages: dict[StageName, Callable[[Workspace, Chat, _Answers], Iterator[Hop]]] = {
-        "sft": _sft, "preferences": _preferences, "reward": _reward, "ppo": _ppo, "evaluation": _evaluation
-    }  # fmt: skip
+        "sft": _sft,
+        "preferences": _preferences,
+        "reward": _reward,
+        **dict.fromkeys(ONLINE, _practice),
+        "dpo": _dpo,
+        "evaluation": _evaluation,
+    }
     found = [hop for name, hops in stages.items() if name in space.stages for hop in hops(space, chat, answers)]
     return Run(tuple(found), assumed)
 
@@ -110,20 +116,15 @@ def _preferences(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Ho
 def _reward(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
     recipe = space.recipe
     settings = recipe.reward
-    if settings.data is not None or recipe.preferences.labels.data is not None:
-        rows = _judged(space)[: settings.limit]
-        made = together(one for _, one in fitting(lambda row: comparisons(chat, row), rows))
-        trees = [one.tree for one in made]
-    else:
-        trees = _compared(space, chat, answers)[: settings.limit]
+    trees = _gathered(space, chat, answers, settings.limit)
     training, held_out = split(trees, settings.held_out, recipe.seed, lambda tree: tree.trunk)
     yield Hop("reward", "model learns", "learn scores", *_steps(training, settings))
     if held_out:
         yield Hop("reward", "held-out pairs", "read scores", tuple(held_out), 2.0)
 
 
-def _ppo(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
-    settings, seed = space.recipe.ppo, space.recipe.seed
+def _practice(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
+    settings, seed, stage = space.recipe.rl, space.recipe.seed, space.recipe.method
     prompts = prompts_to_practise(space).prompts
     draw = random.Random(f"{seed} plan")
     most, each = settings.sampling.max_tokens, settings.samples_per_prompt
@@ -132,24 +133,47 @@ def _ppo(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
     learned = any(term.kind == "model" for term in settings.reward)
     if learned and settings.reward_normalisation != "none":
         calibration = _spread(trees, CALIBRATION // each)
-        yield Hop("ppo", "reward's scale: sampling", "sample", calibration, 1.0)
-        yield Hop("ppo", "reward's scale: reading", "read scores", calibration, 1.0)
-    updates, warmup = float(settings.updates), min(settings.critic.warmup_updates, settings.updates)
-    yield Hop("ppo", "policy samples", "sample", trees, updates)
+        yield Hop(stage, "reward's scale: sampling", "sample", calibration, 1.0)
+        yield Hop(stage, "reward's scale: reading", "read scores", calibration, 1.0)
+    updates = float(settings.updates)
+    warmup = min(settings.critic.warmup_updates, settings.updates) if settings.has_critic else 0
+    yield Hop(stage, "policy samples", "sample", trees, updates)
     if learned:
-        yield Hop("ppo", "reward model reads", "read scores", trees, updates)
-    yield Hop("ppo", "policy reads", "read logprobs", trees, updates)
-    yield Hop("ppo", "reference reads", "read logprobs", trees, updates)
-    yield Hop("ppo", "critic reads", "read values", trees, updates)
-    part = _spread(trees, -(-len(trees) // settings.minibatches))
+        yield Hop(stage, "reward model reads", "read scores", trees, updates)
+    yield Hop(stage, "policy reads", "read logprobs", trees, updates)
+    yield Hop(stage, "reference reads", "read logprobs", trees, updates)
+    if settings.has_critic:
+        yield Hop(stage, "critic reads", "read values", trees, updates)
+    learnt = {"best": 1, "pair": 2}.get(settings.credit, each)
+    kept = tuple(Tree(tree.trunk, tree.branches[:learnt]) for tree in trees)
+    part = _spread(kept, -(-len(trees) // settings.minibatches))
     steps = settings.epochs * settings.minibatches
     if settings.critic.body == "policy":
-        yield Hop("ppo", "policy and critic learn", "learn both", part, steps * (updates - warmup))
+        yield Hop(stage, "policy and critic learn", "learn both", part, steps * (updates - warmup))
         if warmup:
-            yield Hop("ppo", "critic learns alone", "read values", part, steps * warmup)
+            yield Hop(stage, "critic learns alone", "read values", part, steps * warmup)
         return
-    yield Hop("ppo", "policy learns", "learn policy", part, steps * (updates - warmup))
-    yield Hop("ppo", "critic learns", "learn values", part, steps * updates)
+    yield Hop(stage, "policy learns", "learn policy", part, steps * (updates - warmup))
+    if settings.has_critic:
+        yield Hop(stage, "critic learns", "learn values", part, steps * updates)
+
+
+def _dpo(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
+    settings, seed = space.recipe.dpo, space.recipe.seed
+    if settings.data is not None:
+        rows = rows_to_prefer(space)
+        trees = [tree for _, tree in fitting(lambda row: as_tree(chat, row), rows)]
+    else:
+        trees = _gathered(space, chat, answers, settings.limit)
+    if settings.loss == "kto":
+        trees = [Tree(tree.trunk, (branch,)) for tree in trees for branch in tree.branches]
+    training, held_out = split(trees, settings.held_out, seed, lambda tree: tree.trunk)
+    if settings.has_reference:
+        batch = _spread(trees, BATCH)
+        yield Hop("dpo", "reference reads", "read logprobs", batch, len(trees) / len(batch))
+    yield Hop("dpo", "policy learns", "learn logprobs", *_steps(training, settings))
+    if held_out:
+        yield Hop("dpo", "held-out pairs", "read logprobs", tuple(held_out), 2.0)
 
 
 def _evaluation(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
@@ -157,11 +181,20 @@ def _evaluation(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop
     prompts = prompts_to_judge(space).prompts[: settings.count]
     most = settings.sampling.max_tokens
     trees = [answers.tree(chat.prompt(prompt.messages), settings.samples, most) for prompt in prompts]
-    for hop in _sampled("evaluation", "base, SFT and PPO answer", trees):
+    for hop in _sampled("evaluation", "base, SFT and policy answer", trees):
         yield Hop(hop.stage, hop.name, hop.kind, hop.trees, 3 * hop.times)
     if "reward" in space.stages or space.model("reward").is_dir():
         yield Hop("evaluation", "reward model reads", "read scores", tuple(trees), 3.0)
     yield Hop("evaluation", "KL: policy and SFT model read", "read logprobs", tuple(trees), 2.0)
+
+
+def _gathered(space: Workspace, chat: Chat, answers: _Answers, limit: int | None = None) -> list[Tree]:
+    """The compared answers of each prompt, of at most `limit` rows."""
+    recipe = space.recipe
+    if recipe.reward.data is not None or recipe.preferences.labels.data is not None:
+        made = together(one for _, one in fitting(lambda row: comparisons(chat, row), _judged(space)[:limit]))
+        return [one.tree for one in made]
+    return _compared(space, chat, answers)[:limit]
 
 
 def _judged(space: Workspace) -> Sequence[Preference | Ranking]:

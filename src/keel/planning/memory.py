@@ -103,18 +103,19 @@ def _weights(stage: StageName, space: Workspace, model: Model) -> list[Part]:
             return [Part("SFT model", "weights", 4 * model.total)]
         case "evaluation":
             return [Part("a model and its reference", "weights", 8 * model.total)]
-        case "sft" | "reward":
+        case "sft" | "reward" | "dpo":
             if lora:
                 return _adapted("model", model.total, model.adapters)
-            return _trained("model", model.total, model.total if stage == "sft" else model.stack)
-        case "ppo":
-            learned = any(term.kind == "model" for term in space.recipe.ppo.reward)
-            learning = ("policy",) if space.recipe.ppo.critic.body == "policy" else ("policy", "critic")
+            return _trained("model", model.total, model.stack if stage == "reward" else model.total)
+        case _:
+            learned = any(term.kind == "model" for term in space.recipe.rl.reward)
+            own_critic = space.recipe.rl.has_critic and space.recipe.rl.critic.body == "own"
+            learning = ("policy", "critic") if own_critic else ("policy",)
             if space.recipe.model.layout == "shared":
                 parts = [Part("base of all roles", "weights", 4 * model.total)]
                 parts += [part for role in learning for part in _adapted(role, 0, model.adapters)]
                 return [*parts, *([Part("reward model", "adapter", 4 * model.adapters)] if learned else [])]
-            body = model.stack if space.recipe.ppo.critic.init == "reward" else model.total
+            body = model.stack if space.recipe.rl.critic.init == "reward" else model.total
             parts = [Part("reference", "weights", 4 * model.total)]
             for role, weights, trained in [("policy", model.total, model.total), ("critic", body, model.stack)]:
                 if role in learning:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from keel.display import duration
 from keel.models.adapters import Lora
@@ -116,11 +116,9 @@ def plan_of(space: Workspace, against: Path | None) -> Plan:
     probe = Probe(config, made)
     model = Model.of(config, lora)
     stages: list[Stage] = []
-    for name in get_args(StageName):
+    for name in dict.fromkeys(hop.stage for hop in run.hops):
         hops = [hop for hop in run.hops if hop.stage == name]
-        if not hops:
-            continue
-        budget = {"sft": recipe.sft, "reward": recipe.reward}.get(name, recipe.ppo).micro_tokens
+        budget = {"sft": recipe.sft, "reward": recipe.reward, "dpo": recipe.dpo}.get(name, recipe.rl).micro_tokens
         costs = {hop.name: probe.cost(hop, budget) for hop in hops}
         timed = tuple(Timed(hop, costs[hop.name].seconds * hop.times) for hop in hops)
         held = {hop.name: costs[hop.name].held for hop in hops}

@@ -31,7 +31,7 @@ def ratio(once: Sequence[float], again: Sequence[float], products: torch.dtype, 
         "Ratio at step 0",
         "red" if not largest < clip else level(largest, amber),
         f"The ratio is 1 within {largest:.1e} over {len(once)} tokens"
-        + (f" (a look is due from {amber:g}, alarm from ppo.clip {clip:g})." if not largest < amber else "."),
+        + (f" (a look is due from {amber:g}, alarm from rl.clip {clip:g})." if not largest < amber else "."),
         "The same weights must give the same numbers twice: switch dropout off in the model's config, or try dtype: "
         "float32.",
     )
@@ -54,7 +54,7 @@ def agreement(sampler: Sequence[float], trainer: Sequence[float], products: torc
     """Log-probs of sampled tokens as the sampler recorded them and as the trainer computes them: mean k3, max |Δ|.
 
     In nats per token. k3 ≈ Δ²/2 while Δ is small. Red from ε²/2: the root mean square of Δ is then as large as
-    ppo.clip, the most that an update may move a token. In float32 the largest Δ counts too.
+    rl.clip, the most that an update may move a token. In float32 the largest Δ counts too.
     """
     mean, largest = _k3(sampler, trainer), _largest(b - a for a, b in zip(sampler, trainer, strict=True))
     red = clip**2 / 2

@@ -40,7 +40,7 @@ def memory(need: int, room: int | None, passes: bool) -> Finding:
         verdict,
         f"Needs {_gib(need)} of {_gib(room)}{counted}{due}.",
         "Lower micro_tokens of the stage or set model.recompute: true; model.tuning: lora with model.layout: shared "
-        "takes about a quarter for PPO. `keel plan` says what each role holds.",
+        "takes about a quarter for online training. `keel plan` says what each role holds.",
     )
 
 
@@ -85,7 +85,7 @@ class Need:
         recipe = self._space.recipe
         alone = replace(self._space, stages=frozenset({stage}))
         hops = [hop for hop in hops_of(alone).hops if hop.stage == stage]
-        budget = {"sft": recipe.sft, "reward": recipe.reward}.get(stage, recipe.ppo).micro_tokens
+        budget = {"sft": recipe.sft, "reward": recipe.reward, "dpo": recipe.dpo}.get(stage, recipe.rl).micro_tokens
         held = {hop.name: self._held(hop, budget) for hop in hops if hop.kind.startswith("learn")}
         parts = parts_of(stage, alone, self._model, hops, held)
         on_device = sum(part.size for part in parts)
@@ -107,7 +107,7 @@ def _fewer(recipe: Recipe) -> Recipe:
     """The recipe on few rows: a pass is no larger for many."""
     limited = {
         name: section.model_copy(update={"limit": min(section.limit or ROWS, ROWS)})
-        for name, section in (("sft", recipe.sft), ("reward", recipe.reward), ("ppo", recipe.ppo))
+        for name, section in (("sft", recipe.sft), ("reward", recipe.reward), ("rl", recipe.rl), ("dpo", recipe.dpo))
     }
     counted = {
         name: section.model_copy(update={"count": min(section.count, ROWS)})

@@ -74,7 +74,7 @@ def _longer(given: Sequence[Preference]) -> Finding:
         f"The better answer is longer in {share:.0%} of {len(better):,} pairs"
         + (f" (a look is due above {LENGTH:.0%} and below {1 - LENGTH:.0%})." if wrong else "."),
         "Length alone predicts the label, and PPO will find that out: add pairs in which the other length wins, or "
-        "charge for length with a reward function (ppo.reward).",
+        "charge for length with a reward function (rl.reward).",
     )
 
 

@@ -40,6 +40,6 @@ def overlap(trained: Mapping[str, Set[str]], asked: Sequence[str]) -> Finding:
         f"alarm from {OVERLAP:.0%})."
         if met
         else f"No prompt of {len(asked):,} is trained on.",
-        "Give evaluation.prompts that stand in none of the files to train on (sft.data, reward.data, ppo.prompts), or "
+        "Give evaluation.prompts that stand in none of the files to train on (sft.data, reward.data, rl.prompts), or "
         "take them out there.",
     )

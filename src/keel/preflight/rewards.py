@@ -19,7 +19,7 @@ from keel.types import Rollout
 
 def reward_spread(space: Workspace, start: Start, rollouts: Sequence[Rollout]) -> Iterator[Finding]:
     """The weighted sum of the recipe's terms over `rollouts`; a term that the run has yet to train is waited for."""
-    terms = space.recipe.ppo.reward
+    terms = space.recipe.rl.reward
     missing = [term for term in terms if term.kind == "model" and not term.path and not space.model("reward").is_dir()]
     if missing:
         yield to_come(["its reward model"])
@@ -40,4 +40,4 @@ def _scorer(space: Workspace, chat: Chat, term: RewardTerm) -> Scorer:
         return load_reward_function(str(term.path))
     folder = folder_of(space, term)
     reader, _ = reading(space, chat, folder)
-    return LearnedReward(frozen_reward(space, folder), reader, budget=space.recipe.ppo.micro_tokens)
+    return LearnedReward(frozen_reward(space, folder), reader, budget=space.recipe.rl.micro_tokens)

@@ -113,9 +113,9 @@ def spread_out(items: Sequence[T], count: int) -> list[T]:
 def cast(space: Workspace, path: Path) -> Roles:
     """Policy and reference in the layout of the recipe, starting from the model in `path`; no reward model, and the
     least that a critic can be."""
-    ppo = space.recipe.ppo
-    critic = ppo.critic.model_copy(update={"body": "policy", "init": "zero"})
-    recipe = space.recipe.model_copy(update={"ppo": ppo.model_copy(update={"critic": critic})})
+    settings = space.recipe.rl
+    critic = settings.critic.model_copy(update={"body": "policy", "init": "zero"})
+    recipe = space.recipe.model_copy(update={"rl": settings.model_copy(update={"critic": critic})})
     return online_roles(replace(space, recipe=recipe, supervised=path), None)
 
 

@@ -48,7 +48,7 @@ def spread(rewards: Sequence[float], prompts: Sequence[str], stand_in: bool) -> 
             if share >= FLAT
             else "."
         ),
-        "Answers to one prompt tell the policy little where they score alike: raise ppo.sampling.temperature, or make "
+        "Answers to one prompt tell the policy little where they score alike: raise rl.sampling.temperature, or make "
         "the reward finer.",
     )
 

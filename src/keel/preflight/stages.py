@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import get_args
 
 import torch
 
+from keel.config import ONLINE
 from keel.diagnostics.findings import Finding
 from keel.errors import UserError
-from keel.preflight import evaluation, ppo, preferences, reward, sft
+from keel.preflight import dpo, evaluation, practice, preferences, reward, sft
 from keel.preflight.example import Example
 from keel.preflight.memory import Need, memory, room
 from keel.preflight.sample import Start
@@ -20,7 +20,8 @@ _STAGES: Mapping[StageName, Callable[[Workspace, Start], Iterator[Finding | Exam
     "sft": sft.checks,
     "preferences": preferences.checks,
     "reward": reward.checks,
-    "ppo": ppo.checks,
+    **dict.fromkeys(ONLINE, practice.checks),
+    "dpo": dpo.checks,
     "evaluation": evaluation.checks,
 }
 
@@ -38,13 +39,9 @@ def preflight(space: Workspace, stage: StageName) -> Preflight:
 
 def check(space: Workspace) -> Checked:
     """The preflight of every stage of the workspace, in order, before any of them has run."""
-    need = Need(space, Start.of(space, "ppo").path)
+    need = Need(space, Start.of(space, space.recipe.method).path)
     return Checked(
-        tuple(
-            _preflight(space, stage, Start.of(space, stage), need)
-            for stage in get_args(StageName)
-            if stage in space.stages
-        )
+        tuple(_preflight(space, stage, Start.of(space, stage), need) for stage in _STAGES if stage in space.stages)
     )
 
 

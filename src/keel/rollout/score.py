@@ -22,6 +22,7 @@ from keel.data.chat import Chat
 from keel.data.forest import Branch, Tree, grow, plan
 from keel.data.nearest import did_you_mean
 from keel.errors import UserError
+from keel.maths.returns import soft_overlong
 from keel.models.roles import ScalarRole
 from keel.types import Message, Rollout, Scored
 
@@ -183,6 +184,28 @@ class MissingEos:
     def _replaced(self, scored: Scored) -> Scored:
         reward = self.penalty if scored.rollout.stop == "length" else scored.reward
         return Scored(scored.rollout, reward, {**scored.parts, "missing_eos": reward - scored.reward})
+
+
+@dataclass(frozen=True)
+class Overlong:
+    """An answer that comes near to the token limit loses reward, up to 1 (`keel.maths.returns.soft_overlong`).
+
+    Part recorded: "overlong", what it lost, 0 or less. Source: DAPO (2503.14476), equation 13.
+    """
+
+    scorer: Scorer
+    limit: int
+    buffer: int
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Scored]:
+        """Scores all, then takes off."""
+        scored = self.scorer.score(rollouts)
+        lengths = torch.tensor([float(len(one.rollout.logprobs)) for one in scored])
+        lost = soft_overlong(lengths, self.limit, self.buffer).tolist()
+        return [
+            Scored(one.rollout, one.reward + less, {**one.parts, "overlong": less})
+            for one, less in zip(scored, lost, strict=True)
+        ]
 
 
 def _scored(part: str, source: str, rollouts: Sequence[Rollout], values: object) -> list[Scored]:

@@ -38,7 +38,7 @@ class Asked:
 
 
 def answerable(
-    space: Workspace, part: Literal["preferences", "ppo", "evaluation"], rows: Rows[Prompt], sampling: Settings
+    space: Workspace, part: Literal["preferences", "rl", "evaluation"], rows: Rows[Prompt], sampling: Settings
 ) -> Asked:
     """The prompts that the supervised model can answer; the others are left out and counted.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from transformers import PreTrainedModel
@@ -39,6 +40,11 @@ def policy_to_train(space: Workspace) -> LanguageRole:
     return language_role(_language(space, space.base), _lora(space.recipe.model), space.recipe.seed, space.passes)
 
 
+def policy_to_tune(space: Workspace) -> LanguageRole:
+    """The supervised model, to learn from preferences."""
+    return language_role(_language(space, space.supervised), _lora(space.recipe.model), space.recipe.seed, space.passes)
+
+
 def reward_to_train(space: Workspace) -> ScalarRole:
     """The supervised model with a fresh scalar head."""
     model = _language(space, space.supervised)
@@ -64,17 +70,20 @@ def online_roles(space: Workspace, reward: Path | None) -> Roles:
     """Policy, reference, critic and reward in the layout of the recipe; `reward` is a reward model of the policy's own
     tokenizer, or None where there is no such."""
     recipe = space.recipe
-    on_policy = recipe.ppo.critic.body == "policy"
+    on_policy = recipe.rl.critic.body == "policy"
     if recipe.model.layout == "shared":
         base = _language(space, space.supervised)
-        start = "policy" if on_policy else recipe.ppo.critic.init
+        start: Literal["reward", "zero", "policy", "none"] = "policy" if on_policy else recipe.rl.critic.init
+        start = start if recipe.rl.has_critic else "none"
         return shared(base, adapter_of(recipe.model), start, reward, recipe.seed, space.passes)
     policy, reference = (_language(space, space.supervised) for _ in range(2))
     scored = None if reward is None else _scalar(space, reward)
-    critic: tuple[PreTrainedModel, ScalarHead] | None
-    if on_policy:
+    critic: tuple[PreTrainedModel, ScalarHead] | Literal["policy"] | None
+    if not recipe.rl.has_critic:
         critic = None
-    elif recipe.ppo.critic.init == "reward" and reward is not None:
+    elif on_policy:
+        critic = "policy"
+    elif recipe.rl.critic.init == "reward" and reward is not None:
         critic = _scalar(space, reward)
     else:
         body = _language(space, space.supervised)

@@ -22,8 +22,6 @@ from keel.stages.workspace import Workspace
 from keel.training.annotate import annotate
 from keel.types import Prompt, Rollout, Scored
 
-MODELS = ("base", "sft", "ppo")
-
 
 def check_evaluation(space: Workspace) -> None:
     """UserError where the prompts cannot be read, or nothing could judge the answers."""
@@ -42,7 +40,7 @@ def evaluation_reads(space: Workspace) -> dict[str, Input]:
     found = {
         **model_read(space, space.base, "base"),
         **model_read(space, space.supervised, "model"),
-        **model_read(space, space.model("ppo"), "policy"),
+        **model_read(space, space.policy, "policy"),
         "prompts": Input(space.recipe.evaluation.prompts or "the task's own", of_rows(_prompts(space))),
     }
     if space.model("reward").is_dir():
@@ -51,26 +49,26 @@ def evaluation_reads(space: Workspace) -> dict[str, Input]:
 
 
 def evaluation(space: Workspace) -> None:
-    """Answers of base, SFT and PPO model; gold or reward of each; win rate of PPO over SFT; the KL that it cost."""
-    settings = space.recipe.evaluation
+    """Answers of base, SFT model and policy; gold or reward of each; win rate of the policy; the KL that it cost."""
+    settings, method = space.recipe.evaluation, space.recipe.method
     asked = prompts_to_judge(space)
     if asked.note:
         space.display.note(asked.note)
     prompts = asked.prompts[: settings.count]
-    paths = {"base": space.base, "sft": space.supervised, "ppo": space.model("ppo")}
+    paths = {"base": space.base, "sft": space.supervised, method: space.policy}
     each = len(prompts) * settings.samples
     with space.stage("evaluation", len(paths) * each) as facts:
         said = {
             name: answers(space, path, prompts, settings.sampling, settings.samples, before=place * each)
             for place, (name, path) in enumerate(paths.items())
         }
-        scores = {f"reward_{name}": rewards(space, said[name]) for name in MODELS if space.model("reward").is_dir()}
+        scores = {f"reward_{name}": rewards(space, said[name]) for name in paths if space.model("reward").is_dir()}
         if space.task is not None:
-            scores |= {f"gold_{name}": gold(space, said[name]) for name in MODELS}
+            scores |= {f"gold_{name}": gold(space, said[name]) for name in paths}
             facts["gold_max"] = space.task.gold_max()
         judge = _judge(space)
-        ids = [one.prompt.id for one in said["ppo"]]
-        outcome = win_rate(scores[f"{judge}_ppo"], scores[f"{judge}_sft"], settings.confidence, ids)
+        ids = [one.prompt.id for one in said[method]]
+        outcome = win_rate(scores[f"{judge}_{method}"], scores[f"{judge}_sft"], settings.confidence, ids)
         facts |= {
             "win_rate": outcome.rate,
             "win_rate_low": outcome.low,
@@ -80,14 +78,14 @@ def evaluation(space: Workspace) -> None:
             "losses": outcome.losses,
             "judge": judge,
             "confidence": settings.confidence,
-            "kl": sequence_kl(space, said["ppo"]),
+            "kl": sequence_kl(space, said[method]),
             "length_sft": fmean(len(one.tokens) for one in said["sft"]),
-            "length_ppo": fmean(len(one.tokens) for one in said["ppo"]),
+            f"length_{method}": fmean(len(one.tokens) for one in said[method]),
         }
         facts |= {name: fmean(values) for name, values in scores.items()}
         facts |= {"prompts": len(prompts), **asked.left_out, **seen(space, prompts)}
         _write(space, said, scores)
-        facts["examples"] = _examples(said, scores, judge)
+        facts["examples"] = _examples(said, scores, judge, method)
 
 
 def prompts_to_judge(space: Workspace) -> Asked:
@@ -103,7 +101,7 @@ def gold(space: Workspace, rollouts: Sequence[Rollout]) -> list[float]:
 
 def rewards(space: Workspace, rollouts: Sequence[Rollout]) -> list[float]:
     """The learned reward of each answer, as the model gives it."""
-    scorer = LearnedReward(frozen_reward(space, space.model("reward")), budget=space.recipe.ppo.micro_tokens)
+    scorer = LearnedReward(frozen_reward(space, space.model("reward")), budget=space.recipe.rl.micro_tokens)
     return [one.reward for one in scorer.score(rollouts)]
 
 
@@ -113,8 +111,8 @@ def sequence_kl(space: Workspace, rollouts: Sequence[Rollout]) -> float:
     At the temperature at which they were sampled (1 for greedy ones).
     """
     temperature = space.recipe.evaluation.sampling.temperature or 1.0
-    budget = space.recipe.ppo.micro_tokens
-    policy, reference = (frozen_language(space, path) for path in (space.model("ppo"), space.supervised))
+    budget = space.recipe.rl.micro_tokens
+    policy, reference = (frozen_language(space, path) for path in (space.policy, space.supervised))
     read = annotate([Scored(one, 0.0, {}) for one in rollouts], policy, reference, temperature, budget)
     return fmean(sum(one.logprobs) - sum(one.reference_logprobs) for one in read)
 
@@ -134,24 +132,26 @@ def _prompts(space: Workspace) -> Rows[Prompt]:
 
 def _write(space: Workspace, said: dict[str, list[Rollout]], scores: dict[str, list[float]]) -> None:
     lines = []
-    for place, one in enumerate(said["ppo"]):
+    for place, one in enumerate(said[space.recipe.method]):
         row: dict[str, Any] = {"id": one.prompt.id, "prompt": one.prompt.messages[-1].content}
-        row |= {name: said[name][place].text for name in MODELS}
+        row |= {name: answers[place].text for name, answers in said.items()}
         row |= {name: round(values[place], 4) for name, values in scores.items()}
         lines.append(json.dumps(row, ensure_ascii=False))
     write_text(space.directory / "evaluation" / "answers.jsonl", "\n".join(lines) + "\n")
 
 
-def _examples(said: dict[str, list[Rollout]], scores: dict[str, list[float]], judge: str) -> list[dict[str, str]]:
-    """Three prompts: where PPO gained most, the median, and where it lost most; ties go to the earlier prompt."""
-    gains = [mine - theirs for mine, theirs in zip(scores[f"{judge}_ppo"], scores[f"{judge}_sft"], strict=True)]
+def _examples(
+    said: dict[str, list[Rollout]], scores: dict[str, list[float]], judge: str, method: str
+) -> list[dict[str, str]]:
+    """Three prompts: where the policy gained most, the median, and where it lost most; of ties the earlier prompt."""
+    gains = [mine - theirs for mine, theirs in zip(scores[f"{judge}_{method}"], scores[f"{judge}_sft"], strict=True)]
     order = sorted(range(len(gains)), key=lambda place: -gains[place])
     chosen = dict.fromkeys((order[0], order[len(order) // 2], order[-1]))
     return [
         {
-            "prompt": said["ppo"][place].prompt.messages[-1].content,
+            "prompt": said[method][place].prompt.messages[-1].content,
             "sft": said["sft"][place].text,
-            "ppo": said["ppo"][place].text,
+            method: said[method][place].text,
         }
         for place in chosen
     ]

@@ -20,7 +20,7 @@ def folder_of(space: Workspace, term: RewardTerm) -> Path:
         return Path(term.path)
     folder = space.model("reward")
     if not folder.is_dir():
-        raise UserError(f"ppo.reward: there is no reward model in {folder}; train one first, or name one by its path")
+        raise UserError(f"rl.reward: there is no reward model in {folder}; train one first, or name one by its path")
     return folder
 
 

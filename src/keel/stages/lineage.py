@@ -18,20 +18,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from keel.config import Recipe
+from keel.config import ONLINE, Method, Recipe
 from keel.data.write import write_json
 
-StageName = Literal["sft", "preferences", "reward", "ppo", "evaluation"]
+StageName = Literal["sft", "preferences", "reward", "evaluation"] | Method
+"""The stages; the one that makes the policy is called by its method, and so is its folder."""
 VERSIONS = ("keel", "torch", "transformers", "peft", "tokenizers", "numpy")
 _FILE = "lineage.json"
 _ALL = ("task", "seed", "dtype", "model")
-_SECTIONS: Mapping[StageName, tuple[str, ...]] = {
-    "sft": (*_ALL, "sft"),
-    "preferences": (*_ALL, "preferences"),
-    "reward": (*_ALL, "reward"),
-    "ppo": (*_ALL, "ppo"),
-    "evaluation": (*_ALL, "evaluation"),
-}
 _NEUTRAL = {"micro_tokens", "log_every", "recompute", "host", "port"}
 """Fields that change speed, memory or what is written down, never the result."""
 _BY_CONTENT = {"data", "prompts", "columns", "path", "template", "policy", "earlier", "guidelines"}
@@ -126,10 +120,11 @@ def resumptions(folder: Path) -> tuple[Resumption, ...]:
 def settings_of(recipe: Recipe, stage: StageName) -> dict[str, Any]:
     """The fields of the recipe that the stage's result follows from, under their dotted names."""
     whole = recipe.model_dump(mode="json")
-    guards = whole["ppo"]["guards"]
+    guards = whole["rl"]["guards"]
     if guards["on_red"] == "go_on":  # then they say something, and change nothing
-        whole["ppo"]["guards"] = {"on_red": "go_on", "best_every": guards["best_every"]}
-    return {name: value for section in _SECTIONS[stage] for name, value in _flat(section, whole[section])}
+        whole["rl"]["guards"] = {"on_red": "go_on", "best_every": guards["best_every"]}
+    own = ("rl", *(("dpo",) if stage == "online-dpo" else ())) if stage in ONLINE else (stage,)
+    return {name: value for section in (*_ALL, *own) for name, value in _flat(section, whole[section])}
 
 
 def versions() -> dict[str, str]:

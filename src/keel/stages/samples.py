@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keel.config import Log
-from keel.types import Valued
+from keel.types import Annotated
 
 
 def is_shown(version: int, settings: Log) -> bool:
@@ -13,16 +13,16 @@ def is_shown(version: int, settings: Log) -> bool:
     return settings.samples_every > 0 and version % settings.samples_every == 0
 
 
-def shown(valued: Sequence[Valued], count: int) -> dict[str, str]:
+def shown(annotated: Sequence[Annotated], count: int) -> dict[str, str]:
     """So many answers by name, evenly from the whole round, each with its prompt and reward.
 
     What the prompt and the model say is indented, so that neither can write a line that looks like one of ours.
     """
-    spread = valued[:: max(1, len(valued) // count)][:count]
+    spread = annotated[:: max(1, len(annotated) // count)][:count]
     return {f"samples/{place}": _words(one) for place, one in enumerate(spread, start=1)}
 
 
-def _words(one: Valued) -> str:
+def _words(one: Annotated) -> str:
     rollout = one.scored.rollout
     return "\n".join(
         (

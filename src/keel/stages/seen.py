@@ -11,11 +11,12 @@ from hashlib import blake2b
 from typing import Literal
 from unicodedata import normalize
 
+from keel.config import Method
 from keel.data.write import write_text
 from keel.stages.workspace import Facts, Workspace
 from keel.types import Conversation, Prompt
 
-Trained = Literal["sft", "reward", "ppo"]
+Trained = Literal["sft", "reward"] | Method
 _FILE = "prompts.txt"
 
 
@@ -48,7 +49,8 @@ def seen(space: Workspace, prompts: Sequence[Prompt]) -> Facts:
     Stages are those that have written down theirs; SFT counts where the supervised model is the one in this folder.
     """
     own = space.supervised.resolve() == space.model("sft").resolve()
-    stages: list[Trained] = ["sft", "reward", "ppo"] if own else ["reward", "ppo"]
+    method = space.recipe.method
+    stages: list[Trained] = ["sft", "reward", method] if own else ["reward", method]
     files = {stage: space.directory / stage / _FILE for stage in stages}
     known = {stage: set(path.read_text(encoding="utf-8").split()) for stage, path in files.items() if path.is_file()}
     asked = [fingerprint(prompt.messages) for prompt in prompts]

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from keel.config import Labels as LabelSettings
-from keel.data.formats import Rows, read_comparisons, read_demonstrations, read_prompts
+from keel.data.formats import Rows, read_comparisons, read_demonstrations, read_prompts, read_rated
 from keel.preferences.votes_file.columns import COUNTED, Named
 from keel.preferences.votes_file.history import History, read_history
-from keel.types import Demonstration, Preference, Prompt, Ranking
+from keel.types import Demonstration, Preference, Prompt, Ranking, Rated
 
 T = TypeVar("T")
 
@@ -28,6 +28,10 @@ class Sources:
     def comparisons(self, source: str, columns: Mapping[str, str]) -> Rows[Preference | Ranking]:
         """See `keel.data.formats.read_comparisons`."""
         return self._rows(read_comparisons, source, columns)
+
+    def rated(self, source: str, columns: Mapping[str, str]) -> Rows[Rated]:
+        """See `keel.data.formats.read_rated`."""
+        return self._rows(read_rated, source, columns)
 
     def prompts(self, source: str, columns: Mapping[str, str]) -> Rows[Prompt]:
         """See `keel.data.formats.read_prompts`."""

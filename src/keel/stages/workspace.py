@@ -42,7 +42,7 @@ Facts = dict[str, Any]
 class Workspace:
     """A recipe at work in a folder.
 
-    `supervised` is the model that preferences, reward model and PPO start from: the one that this run trains, or the
+    `supervised` is the model that preferences, reward model and policy start from: the one that this run trains, or the
     recipe's own. `stages` are those that are to run; `reports` collects what each finished one says of itself. `keys`
     say what a stage is made from (`keel.stages.lineage`), `earlier` how many seconds earlier processes spent on it.
     """
@@ -73,6 +73,11 @@ class Workspace:
     def model(self, stage: StageName) -> Path:
         """Where a stage leaves its model."""
         return self.directory / stage / "model"
+
+    @property
+    def policy(self) -> Path:
+        """Where the recipe's method leaves its policy."""
+        return self.model(self.recipe.method)
 
     def name(self, path: Path) -> str:
         """A path as reports call it: from the run's folder where it lies in there."""

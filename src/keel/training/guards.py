@@ -25,20 +25,22 @@ BELOW_ZERO = "below 0 by chance: it is estimated from samples, and the true dist
 """Why a KL can come out negative."""
 
 REMEDY: Mapping[str, str] = {
-    "kl": "Raise ppo.kl.coef, use the adaptive controller (ppo.kl.controller: adaptive), or lower ppo.optimizer.lr; "
+    "kl": "Raise rl.kl.coef, use the adaptive controller (rl.kl.controller: adaptive), or lower rl.optimizer.lr; "
     "read answers from the end of the run before trusting the reward.",
     "length": "Compare answers by hand: is the longer one better? If not, the reward model likes length. Add "
-    "comparisons in which the short answer wins, or a reward function that charges for length (ppo.reward).",
-    "entropy": "The policy is narrowing to a few phrases. Lower ppo.optimizer.lr or ppo.epochs, raise ppo.kl.coef, or "
-    "draw more answers per update (ppo.batch_size).",
-    "truncated": "Raise ppo.sampling.max_tokens, or make sure that the model learns to stop: SFT must train the "
-    "end-of-text token, and ppo.missing_eos_score should be below the usual reward.",
-    "clip_fraction": "Updates are too large for the data they rest on: lower ppo.optimizer.lr or ppo.epochs.",
-    "explained_variance": "Give the critic a head start (ppo.critic.warmup_updates), a larger ppo.critic.lr, or start "
-    "it from the reward model (ppo.critic.init: reward).",
+    "comparisons in which the short answer wins, or a reward function that charges for length (rl.reward).",
+    "entropy": "The policy is narrowing to a few phrases. Lower rl.optimizer.lr or rl.epochs, raise rl.kl.coef, or "
+    "draw more answers per update (rl.batch_size).",
+    "truncated": "Raise rl.sampling.max_tokens, or make sure that the model learns to stop: SFT must train the "
+    "end-of-text token, and rl.missing_eos_score should be below the usual reward.",
+    "clip_fraction": "Updates are too large for the data they rest on: lower rl.optimizer.lr or rl.epochs.",
+    "explained_variance": "Give the critic a head start (rl.critic.warmup_updates), a larger rl.critic.lr, or start "
+    "it from the reward model (rl.critic.init: reward).",
     "sampler_kl": "They should be the same model: check number formats (dtype), the chat template and the sampling "
     "temperature.",
-    "gold": "Stop earlier, raise ppo.kl.coef, or train the reward model on more comparisons, best of all on answers of "
+    "flat_groups": "Such prompts are too easy or too hard, or the reward is too coarse: draw others in their place "
+    "(rl.redraws), raise rl.sampling.temperature, or more answers to a prompt (rl.samples_per_prompt).",
+    "gold": "Stop earlier, raise rl.kl.coef, or train the reward model on more comparisons, best of all on answers of "
     "the new policy.",
     "finite": "Lower the learning rate or max_grad_norm, or use dtype: float32; look for rows of the data that are "
     "empty.",
@@ -262,7 +264,16 @@ Guard = Callable[[Alarms, Mapping[str, float]], Verdict | None]
 """What a guard says of the newest update; None where it has nothing to judge."""
 
 _FORESIGHT = "value/explained_variance"
-_TRENDS = ("kl", "length", "policy/entropy", "truncated", "policy/clip_fraction", _FORESIGHT, "sampler_kl")
+_TRENDS = (
+    "kl",
+    "length",
+    "policy/entropy",
+    "truncated",
+    "policy/clip_fraction",
+    _FORESIGHT,
+    "sampler_kl",
+    "groups/flat",
+)
 
 
 def _kl(trend: Trend, settings: Guards) -> Verdict:
@@ -320,6 +331,14 @@ def _sampler_kl(trend: Trend, settings: Guards) -> Verdict:
     return Verdict(level(trend.now, limit), trend.now, sentence)
 
 
+def _flat_groups(trend: Trend, settings: Guards) -> Verdict:
+    limit = settings.flat_groups
+    sentence = (
+        f"{trend.now:.1%} of the prompts have answers that all score alike{_over(settings)} (amber from {limit:.0%})."
+    )
+    return Verdict(level(trend.now, limit), trend.now, sentence)
+
+
 def _gold(alarms: Alarms, _: Mapping[str, float]) -> Verdict | None:
     """Gao et al. (2210.10760): gold that falls while the proxy rises is over-optimisation."""
     found, errors, window = alarms.evaluations, alarms.settings.gold, alarms.settings.window
@@ -370,6 +389,7 @@ _GUARDS: Mapping[str, Guard] = {
     # the first window after the critic's warm-up is left out: a critic begins by knowing nothing
     "explained_variance": _of(_FORESIGHT, _explained_variance, windows=2),
     "sampler_kl": _of("sampler_kl", _sampler_kl),
+    "flat_groups": _of("groups/flat", _flat_groups),
 }
 
 

@@ -1,10 +1,14 @@
-"""PPO, as one readable loop: draw, converse, score, annotate, credit, learn, publish.
+"""Online training, as one readable loop: draw, converse, score, annotate, credit, learn, publish.
+
+PPO and every algorithm without a critic are rows of it (`keel.training.algorithm`).
 
 Departures from the sources, first: the critic has its own clip and learning rate (two optimizers, so that its
 gradient norm never scales the policy's); a minibatch holds whole prompts with all their answers, so that a shared
-prompt is computed once; the KL controller reads the k1 sum per answer.
+prompt is computed once; the KL controller reads the k1 sum per answer; the KL is measured even where nothing is held
+by it.
 
-Source: Schulman et al. (1707.06347); for language Ziegler et al. (1909.08593); details of Huang et al. (2403.17031).
+Source: Schulman et al. (1707.06347); for language Ziegler et al. (1909.08593); details of Huang et al. (2403.17031);
+docs/algorithms.md names those of the other rows.
 """
 
 from __future__ import annotations
@@ -16,28 +20,44 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from keel.config import Ppo
+from keel.config import Dpo, Online
 from keel.data.chat import Chat
 from keel.data.forest import Forest
 from keel.maths.controllers import AdaptiveKL, FixedKL
 from keel.maths.logprobs import TokenLogprobs
-from keel.maths.losses import ppo_clip, value_clip
+from keel.maths.losses import value_clip
 from keel.maths.reduce import mean_over
 from keel.models.roles import Critic, LanguageRole, PolicyCritic, Roles
 from keel.rollout.episode import converse
 from keel.rollout.generator import Generator, Sampling
 from keel.rollout.score import Scorer
-from keel.training.algorithm import GAE, Algorithm, InReward
+from keel.training.algorithm import (
+    GAE,
+    Algorithm,
+    Best,
+    Clipped,
+    Contest,
+    Credit,
+    Grouped,
+    InLoss,
+    InReward,
+    Paired,
+    Plain,
+    Surrogate,
+    ToGo,
+    Weighted,
+)
 from keel.training.annotate import annotate, tree_of, value
 from keel.training.batches import micro_batches
 from keel.training.checkpoint import FORGETFUL, Keeper
-from keel.training.credit import credit
+from keel.training.credit import Group, credit
 from keel.training.learner import Learner
 from keel.training.monitor import Tally, summarise
+from keel.training.objective import Objective, Whole
 from keel.training.records import Record
-from keel.training.state import State
+from keel.training.state import Part, State
 from keel.training.watch import NOBODY, Onlooker
-from keel.types import CriticSample, Prompt, Valued
+from keel.types import Annotated, CriticSample, Prompt, Sample, Scored
 
 
 @dataclass(frozen=True)
@@ -45,7 +65,7 @@ class Update:
     """What one round of sampling and learning left behind; the policy of `version` sampled the rollouts."""
 
     version: int
-    valued: tuple[Valued, ...]
+    annotated: tuple[Annotated, ...]
     metrics: Mapping[str, float]
 
 
@@ -64,18 +84,57 @@ class Price:
         self.rule = replace(self.rule, coef=float(state.numbers["coef"]))
 
 
-def algorithm_of(settings: Ppo) -> Algorithm:
-    """The row that a recipe's `ppo` section describes."""
+@dataclass
+class Supply:
+    """Prompts one after the other, epoch by epoch, and how many were drawn: a part of a checkpoint."""
+
+    prompts: Sequence[Prompt]
+    seed: int
+    taken: int = 0
+
+    def draw(self, count: int) -> list[Prompt]:
+        """The next ones: every epoch over them has a seeded order of its own, and leaves none out."""
+        self.taken += count
+        return drawn(self.prompts, self.seed, self.taken - count, self.taken)
+
+    def state(self) -> State:
+        """How many were drawn."""
+        return State({"taken": self.taken})
+
+    def restore(self, state: State) -> None:
+        """KeyError where the state is not of a supply."""
+        self.taken = int(state.numbers["taken"])
+
+
+def algorithm_of(settings: Online) -> Algorithm:
+    """The row that a recipe's `rl` section describes."""
+    credits: Mapping[str, Credit] = {
+        "gae": GAE(settings.gamma, settings.lam, settings.whiten, settings.value_clip, settings.value_coef),
+        "return": ToGo(settings.gamma, settings.whiten),
+        "group-std": Grouped("std", settings.whiten),
+        "group-mean": Grouped("mean", settings.whiten),
+        "leave-one-out": Grouped("others", settings.whiten),
+        "best": Best(),
+        "pair": Contest(),
+    }
+    high = settings.clip if settings.clip_high is None else settings.clip_high
+    surrogates: Mapping[str, Surrogate] = {
+        "clipped": Clipped(settings.clip, high, settings.ratio),
+        "weighted": Weighted(high),
+        "plain": Plain(),
+        "pair": Paired(),
+    }
+    estimator = settings.kl.estimator
     return Algorithm(
-        credit=GAE(settings.gamma, settings.lam, settings.whiten),
-        kl=InReward(settings.kl.estimator),
-        clip=(settings.clip, settings.clip),
-        value_clip=settings.value_clip,
-        value_coef=settings.value_coef,
+        credits[settings.credit],
+        surrogates[settings.surrogate],
+        InLoss(estimator) if settings.kl.place == "loss" else InReward(estimator),
+        settings.mean,
+        settings.importance_cap,
     )
 
 
-def controller_of(settings: Ppo) -> FixedKL | AdaptiveKL:
+def controller_of(settings: Online) -> FixedKL | AdaptiveKL:
     """The rule that the recipe chooses for β."""
     match settings.kl.controller:
         case "fixed":
@@ -90,136 +149,163 @@ def practise(
     scorer: Scorer,
     chat: Chat,
     prompts: Sequence[Prompt],
-    settings: Ppo,
+    settings: Online,
     seed: int,
     record: Record,
     keep: Callable[[Update], None],
     keeper: Keeper = FORGETFUL,
     watch: Onlooker = NOBODY,
-) -> None:
-    """Tune `roles.policy` (and its critic) by PPO for `settings.updates` rounds, or until `watch` has seen enough.
+    pairs: Dpo = Dpo(),  # noqa: B008
+) -> int:
+    """Tune `roles.policy` (and its critic) for `settings.updates` rounds, or until `watch` has seen enough.
 
-    `keep` receives every round's annotated rollouts. Metrics are listed in docs/metrics.md.
+    `keep` receives every round's annotated rollouts. `pairs` has the loss where answers are learnt from in pairs.
+    Metrics are listed in docs/metrics.md. Returns how many prompts were drawn.
     """
-    algorithm, price = algorithm_of(settings), Price(controller_of(settings))
+    algorithm, price, supply = algorithm_of(settings), Price(controller_of(settings)), Supply(prompts, seed)
     sampling = Sampling(**settings.sampling.model_dump())
     steps = settings.epochs * settings.minibatches
-    learning = max(1, settings.updates - settings.critic.warmup_updates)
-    policy = Learner(roles.policy.parameters(), settings.optimizer, steps * learning)
-    rates = settings.optimizer.model_copy(update={"lr": settings.critic.lr})
-    critic = Learner(roles.critic.parameters(), rates, steps * settings.updates)
-    done = keeper.resume({"record": record, "price": price, "policy": policy, "critic": critic})
+    warmup = settings.critic.warmup_updates if settings.has_critic else 0
+    policy = Learner(roles.policy.parameters(), settings.optimizer, steps * max(1, settings.updates - warmup))
+    critic = _critic(roles, settings, steps * settings.updates)
+    parts: dict[str, Part] = {"record": record, "price": price, "supply": supply, "policy": policy}
+    done = keeper.resume(parts if critic is None else {**parts, "critic": critic})
     for version in range(done, settings.updates):
         if watch.enough:
             break
         start = time.perf_counter()
-        drawn = draw(prompts, settings, seed, version)
-        rollouts = converse(drawn, generator, chat, sampling, seed, version, settings.samples_per_prompt)
+
+        def attempt(count: int, version: int = version) -> list[Scored]:
+            asked = supply.draw(count)
+            said = converse(asked, generator, chat, sampling, seed, version, settings.samples_per_prompt)
+            return scorer.score(said)
+
+        scored, drawing = collect(attempt, settings)
         sampled = time.perf_counter()
-        scored = scorer.score(rollouts)
         annotated = annotate(scored, roles.policy, roles.reference, sampling.temperature, settings.micro_tokens)
-        valued = value(annotated, roles.critic, settings.micro_tokens)
-        watch.look(version, valued, price.rule.coef)
-        samples = credit(valued, algorithm, price.rule.coef)
+        if roles.critic is not None:
+            annotated = list(value(annotated, roles.critic, settings.micro_tokens))
+        coef = price.rule.coef
+        watch.look(version, annotated, coef)
+        groups = credit(annotated, algorithm, coef, settings.samples_per_prompt)
         tally = Tally()
-        warming = version < settings.critic.warmup_updates
-        grouped = groups(samples, settings.samples_per_prompt)
-        for places in minibatches(len(grouped), settings, seed, version):
-            batch = [grouped[place] for place in places]
-            learn(batch, roles, None if warming else policy, critic, algorithm, sampling.temperature, settings, tally)
-        metrics = summarise(valued, samples, tally, price.rule.coef)
-        price.rule = price.rule.update(metrics["kl"], len(samples))
+        objective = Objective(algorithm, coef, pairs)
+        for places in minibatches(len(groups), settings, seed, version):
+            batch = [groups[place] for place in places]
+            learn(batch, roles, None if version < warmup else policy, critic, objective, settings, tally)
+        metrics = {**summarise(annotated, groups, tally, coef), **drawing}
+        price.rule = price.rule.update(metrics["kl"], len(annotated))
         finished = time.perf_counter()
         metrics["seconds/sampling"] = sampled - start
         metrics["seconds/learning"] = finished - sampled
-        metrics["tokens_per_second"] = sum(len(one.logprobs) for one in samples) / (finished - start)
+        metrics["tokens_per_second"] = sum(len(one.logprobs) for one in annotated) / (finished - start)
         record.write(version + 1, metrics)
-        keep(Update(version, tuple(valued), metrics))
+        keep(Update(version, tuple(annotated), metrics))
         keeper.after(version + 1)
+    return supply.taken
 
 
-def draw(prompts: Sequence[Prompt], settings: Ppo, seed: int, version: int) -> list[Prompt]:
-    """The prompts of one round: every epoch over them has a seeded order of its own, and leaves none out."""
-    count = settings.batch_size // settings.samples_per_prompt
-    return _drawn(prompts, seed, version * count, (version + 1) * count)
+def collect(attempt: Callable[[int], list[Scored]], settings: Online) -> tuple[list[Scored], dict[str, float]]:
+    """The scored answers of one update, and metrics of how they were come by.
+
+    `attempt` draws so many prompts and has them answered and scored. Where the settings allow redraws, groups whose
+    answers all score alike are left out, and as many prompts are drawn anew, at most so many times; what is then still
+    missing stays so. Where all groups are alike, they are what there is.
+    """
+    each, wanted = settings.samples_per_prompt, settings.batch_size // settings.samples_per_prompt
+    asked: list[Sequence[Scored]] = []
+    kept: list[Sequence[Scored]] = []
+    tries = 0
+    while tries <= settings.redraws and len(kept) < wanted:
+        fresh = attempt(wanted - len(kept))
+        groups = [fresh[first : first + each] for first in range(0, len(fresh), each)]
+        asked += groups
+        kept += [group for group in groups if _differ(group)]
+        tries += 1
+    found = (kept or asked[:wanted]) if settings.redraws else asked
+    metrics = {"groups/drawn": float(len(asked)), "groups/flat": 1 - len(kept) / len(asked)}
+    return [one for group in found for one in group], metrics if each > 1 else {}
 
 
-def met(prompts: Sequence[Prompt], settings: Ppo, seed: int) -> list[Prompt]:
-    """The prompts that all rounds draw, each once."""
-    count = settings.updates * settings.batch_size // settings.samples_per_prompt
-    return _drawn(prompts, seed, 0, min(count, len(prompts)))
+def _differ(group: Sequence[Scored]) -> bool:
+    return len({one.reward for one in group}) > 1
 
 
-def _drawn(prompts: Sequence[Prompt], seed: int, first: int, last: int) -> list[Prompt]:
+def _critic(roles: Roles, settings: Online, steps: int) -> Learner | None:
+    """What moves the critic, where there is one."""
+    if roles.critic is None:
+        return None
+    return Learner(roles.critic.parameters(), settings.optimizer.model_copy(update={"lr": settings.critic.lr}), steps)
+
+
+def drawn(prompts: Sequence[Prompt], seed: int, first: int, last: int) -> list[Prompt]:
     """The draws from number `first` on, up to number `last`."""
-    drawn: list[Prompt] = []
+    found: list[Prompt] = []
     for epoch in range(first // len(prompts), (last - 1) // len(prompts) + 1):
         order = list(prompts)
         random.Random(f"{seed} prompts {epoch}").shuffle(order)
         before = epoch * len(prompts)
-        drawn += order[max(first - before, 0) : last - before]
-    return drawn
+        found += order[max(first - before, 0) : last - before]
+    return found
 
 
-def groups(samples: Sequence[CriticSample], size: int) -> list[list[CriticSample]]:
-    """The answers to each drawn prompt, `size` of them: each group becomes one tree."""
-    return [list(samples[start : start + size]) for start in range(0, len(samples), size)]
-
-
-def minibatches(trees: int, settings: Ppo, seed: int, version: int) -> Iterator[list[int]]:
-    """Places of the trees of each optimizer step: every epoch splits all of them anew."""
+def minibatches(groups: int, settings: Online, seed: int, version: int) -> Iterator[list[int]]:
+    """Places of the groups of each optimizer step: every epoch splits all of them anew; a step without any is left
+    out."""
     for epoch in range(settings.epochs):
-        order = list(range(trees))
+        order = list(range(groups))
         random.Random(f"{seed} update {version} epoch {epoch}").shuffle(order)
-        for part in range(settings.minibatches):
+        for part in range(min(settings.minibatches, groups)):
             yield order[part :: settings.minibatches]
 
 
 def learn(
-    batch: Sequence[Sequence[CriticSample]],
+    batch: Sequence[Group],
     roles: Roles,
     policy: Learner | None,
-    critic: Learner,
-    algorithm: Algorithm,
-    temperature: float,
-    settings: Ppo,
+    critic: Learner | None,
+    objective: Objective,
+    settings: Online,
     tally: Tally,
 ) -> None:
-    """One optimizer step of policy (unless it waits for the critic) and critic on one minibatch.
+    """One optimizer step of policy (unless it waits for the critic) and critic (where there is one) on one minibatch.
 
-        policy:  1/N·Σ_t max(−ρ_t·A_t, −clip(ρ_t, 1±ε)·A_t)
-        critic:  c_v/N·Σ_t ½·max((V_t − G_t)², (clip(V_t, V_old,t ± ε_v) − G_t)²)
+        policy:  as its `Objective` says
+        critic:  c_v/N·Σ_t ½·max((V_t − G_t)², (clip(V_t, V_old,t ± ε_v) − G_t)²),    N = the minibatch's sampled tokens
 
-    N = sampled tokens of the minibatch. Where the critic is a head on the policy, one pass yields both, and the
-    gradient of their sum moves the policy; while the policy waits, its states are read without one.
+    Where the critic is a head on the policy, one pass yields both, and the gradient of their sum moves the policy;
+    while the policy waits, its states are read without one.
     """
-    count = sum(len(sample.logprobs) for group in batch for sample in group)
+    whole = Whole.of(batch, settings.sampling.max_tokens)
+    temperature = settings.sampling.temperature
     trees = [tree_of([sample.rollout for sample in group]) for group in batch]
 
-    def parts(role: LanguageRole | Critic) -> Iterator[tuple[Forest, list[CriticSample]]]:
+    def parts(role: LanguageRole | Critic) -> Iterator[tuple[Forest, list[Sample]]]:
         for micro in micro_batches(trees, settings.micro_tokens, role):
             yield micro.forest, [sample for place in micro.places for sample in batch[place]]
 
-    def policy_loss(read: TokenLogprobs, forest: Forest, part: Sequence[CriticSample]) -> Tensor:
+    def policy_loss(read: TokenLogprobs, forest: Forest, part: Sequence[Sample]) -> Tensor:
         old = forest.column([one.logprobs for one in part])
-        advantages = forest.column([one.advantages for one in part])
-        tally.read_policy(read, old, advantages, algorithm.clip)
-        return mean_over(ppo_clip(read.logprobs, old, advantages, *algorithm.clip), count)
+        tally.read_policy(read, old, objective.clipped(read.logprobs.detach(), forest, part))
+        return objective.share(read.logprobs, forest, part, whole)
 
-    def critic_loss(values: Tensor, forest: Forest, part: Sequence[CriticSample]) -> Tensor:
-        old = forest.column([one.values for one in part])
-        returns = forest.column([one.returns for one in part])
-        return algorithm.value_coef * mean_over(value_clip(values, old, returns, algorithm.value_clip), count)
+    def critic_loss(values: Tensor, forest: Forest, part: Sequence[Sample]) -> Tensor:
+        way = objective.algorithm.credit
+        samples = [one for one in part if isinstance(one, CriticSample)]
+        assert isinstance(way, GAE)
+        old = forest.column([one.values for one in samples])
+        returns = forest.column([one.returns for one in samples])
+        return way.value_coef * mean_over(value_clip(values, old, returns, way.value_clip), whole.tokens)
 
     def policy_shares() -> Iterator[Tensor]:
         for forest, part in parts(roles.policy):
             yield policy_loss(roles.policy.read(forest, temperature), forest, part)
 
-    def critic_shares() -> Iterator[Tensor]:
-        for forest, part in parts(roles.critic):
-            yield critic_loss(roles.critic.values(forest), forest, part)
+    def critic_shares(role: Critic) -> Iterator[Tensor]:
+        for forest, part in parts(role):
+            yield critic_loss(role.values(forest), forest, part)
 
-    if policy is not None and isinstance(roles.critic, PolicyCritic):
+    if policy is not None and critic is not None and isinstance(roles.critic, PolicyCritic):
         losses = [0.0, 0.0]
         for forest, part in parts(roles.policy):
             read, values = roles.critic.read(forest, temperature)
@@ -231,4 +317,5 @@ def learn(
         return
     if policy is not None:
         tally.step("policy", policy.step(policy_shares()))
-    tally.step("value", critic.step(critic_shares()))
+    if critic is not None and roles.critic is not None:
+        tally.step("value", critic.step(critic_shares(roles.critic)))

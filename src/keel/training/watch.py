@@ -11,7 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 from keel.training.guards import Alarms
 from keel.training.records import Lines
 from keel.training.state import State
-from keel.types import Valued
+from keel.types import Annotated
 
 Measure = Literal["gold", "objective"]
 
@@ -37,7 +37,7 @@ class Onlooker(Protocol):
     def enough(self) -> bool:
         """Whether the stage is to end here."""
 
-    def look(self, version: int, valued: Sequence[Valued], coef: float) -> None:
+    def look(self, version: int, annotated: Sequence[Annotated], coef: float) -> None:
         """The policy of `version` has answered, and has not yet learnt from it; `coef` is β."""
 
 
@@ -46,7 +46,7 @@ class Nobody:
 
     enough = False
 
-    def look(self, version: int, valued: Sequence[Valued], coef: float) -> None: ...
+    def look(self, version: int, annotated: Sequence[Annotated], coef: float) -> None: ...
 
 
 NOBODY = Nobody()
@@ -71,10 +71,10 @@ class Watch:
         """Whether a red alarm has ended the stage, now or before it was interrupted."""
         return self.stopped is not None
 
-    def look(self, version: int, valued: Sequence[Valued], coef: float) -> None:
+    def look(self, version: int, annotated: Sequence[Annotated], coef: float) -> None:
         """Keep the policy where it is the best so far: before it learns, for learning may spoil it."""
         settings, update = self._alarms.settings, version + 1
-        measure, value = measured(valued, coef)
+        measure, value = measured(annotated, coef)
         if not math.isfinite(value):
             return
         self._recent = [*self._recent, value][-settings.window :]
@@ -117,17 +117,17 @@ class Watch:
         self._alarms.restore(state.numbers["alarms"])
 
 
-def measured(valued: Sequence[Valued], coef: float) -> tuple[Measure, float]:
+def measured(annotated: Sequence[Annotated], coef: float) -> tuple[Measure, float]:
     """What says how good the policy was that gave these answers, as a mean over them.
 
         gold, where every answer has that score;   else   1/N·Σ_n [ r_n − β·Σ_t (log π_t − log π_ref,t) ]
 
     The sums run over the sampled tokens of an answer; points of gold, or reward.
     """
-    golds = [one.scored.parts.get("gold") for one in valued]
+    golds = [one.scored.parts.get("gold") for one in annotated]
     known = [gold for gold in golds if gold is not None]
-    if len(known) == len(valued):
+    if len(known) == len(annotated):
         return "gold", fmean(known)
     return "objective", fmean(
-        one.scored.reward - coef * (sum(one.logprobs) - sum(one.reference_logprobs)) for one in valued
+        one.scored.reward - coef * (sum(one.logprobs) - sum(one.reference_logprobs)) for one in annotated
     )

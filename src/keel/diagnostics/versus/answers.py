@@ -59,7 +59,7 @@ def shared(rivals: Sequence[Rival]) -> Shared | None:
     judges = {one.judge for one in group}
     judge = group[0].summary.judge if len(judges) == 1 and None not in judges else None
     firsts = [(key[1], [answers[0] for answers in row]) for key, row in asked.items()]
-    other = [(prompt, row) for prompt, row in firsts if len({one.ppo for one in row}) > 1]
+    other = [(prompt, row) for prompt, row in firsts if len({one.policy for one in row}) > 1]
     chosen = sorted(other, key=lambda one: -(_unlike(one[1]) if judge is None else _apart(one[1])))[:SHOWN]
     letters = tuple(one.letter for one in group)
     return Shared(
@@ -84,12 +84,12 @@ def _apart(answers: Sequence[Answered]) -> float:
 
 def _unlike(answers: Sequence[Answered]) -> float:
     """1 − the likeness of the two that are most unlike, in words."""
-    words = [one.ppo.split()[:_LONGEST] for one in answers]
+    words = [one.policy.split()[:_LONGEST] for one in answers]
     return max(1 - SequenceMatcher(None, one, other, autojunk=False).ratio() for one, other in combinations(words, 2))
 
 
 def _asked(prompt: str, letters: Sequence[str], answers: Sequence[Answered], scored: bool) -> Asked:
-    texts = [one.ppo for one in answers]
+    texts = [one.policy for one in answers]
     pieces = difference(*texts) if len(texts) == 2 else tuple((Piece(text, False),) for text in texts)
     return Asked(
         prompt,

@@ -10,7 +10,7 @@ from statistics import fmean
 import numpy as np
 
 from keel.config import Guards
-from keel.diagnostics.curves import Shown, over_optimisation, ppo_curves, spread
+from keel.diagnostics.curves import Shown, over_optimisation, practice_curves, spread
 from keel.diagnostics.geometry import Chart, figure
 from keel.diagnostics.pictures import distance_charts, overlay_chart
 from keel.diagnostics.recorded import Curve, Metrics
@@ -41,10 +41,10 @@ class Distances:
 
 
 def overlays(rivals: Sequence[Rival]) -> tuple[list[Chart], list[Ends]]:
-    """A picture for each metric of PPO that two runs have logged, and the numbers behind them."""
+    """A picture for each metric of online training that two runs have logged, and the numbers behind them."""
     charts, numbers = [], []
-    for shown in (one for name in _METRICS for one in ppo_curves(Guards()) if one.metric == name):
-        curves = {one.letter: shown.of(_ppo(one)) for one in rivals}
+    for shown in (one for name in _METRICS for one in practice_curves(Guards()) if one.metric == name):
+        curves = {one.letter: shown.of(_practice(one)) for one in rivals}
         curves = {letter: curve for letter, curve in curves.items() if len(curve) > 1}
         if len(curves) > 1:
             charts.append(overlay_chart(shown.title, _about(shown, rivals, curves), shown.unit, curves))
@@ -58,15 +58,15 @@ def distances(rivals: Sequence[Rival]) -> Distances | None:
     The unit, a standard deviation among answers, is one for all runs in a picture (root mean square of their own), so
     that heights can be compared; only where the runs do not have the same reward, each has its own for that.
     """
-    rivals = [one for one in rivals if len(_ppo(one).curve("kl")) > 1 and len(one.run.attempts.reward)]
+    rivals = [one for one in rivals if len(_practice(one).curve("kl")) > 1 and len(one.run.attempts.reward)]
     if len(rivals) < 2:
         return None
-    kl = {one.letter: _ppo(one).curve("kl") for one in rivals}
+    kl = {one.letter: _practice(one).curve("kl") for one in rivals}
     own = {one.letter: spread(one.run.attempts) for one in rivals}
     alike = len({_rewards(one) for one in rivals}) == 1
     drawn: dict[str, dict[str, np.ndarray]] = {}
     for place, (title, name) in enumerate((("Reward (proxy)", "reward"), ("Gold score", "reward/gold"))):
-        curves = {one.letter: _ppo(one).curve(name).values for one in rivals}
+        curves = {one.letter: _practice(one).curve(name).values for one in rivals}
         curves = {letter: values for letter, values in curves.items() if len(values) == len(kl[letter])}
         if len(curves) < 2:
             continue
@@ -83,8 +83,8 @@ def distances(rivals: Sequence[Rival]) -> Distances | None:
     )
 
 
-def _ppo(rival: Rival) -> Metrics:
-    return rival.run.metrics.get("ppo", Metrics(()))
+def _practice(rival: Rival) -> Metrics:
+    return rival.run.practice or Metrics(())
 
 
 def _about(shown: Shown, rivals: Sequence[Rival], curves: Mapping[str, Curve]) -> str:
@@ -98,9 +98,9 @@ def _about(shown: Shown, rivals: Sequence[Rival], curves: Mapping[str, Curve]) -
 
 def _rewards(rival: Rival) -> tuple[object, ...]:
     """What a run's reward is made of, by fingerprint, and how it is scaled."""
-    origin = rival.run.origins.get("ppo")
+    origin = rival.run.origins.get(rival.summary.method)
     read = () if origin is None else tuple(sorted((name, one.fingerprint) for name, one in origin.inputs.items()))
-    fields = ("ppo.reward", "ppo.reward_normalisation", "ppo.missing_eos_score")
+    fields = ("rl.reward", "rl.reward_normalisation", "rl.missing_eos_score")
     return (
         *((name, mark) for name, mark in read if name.startswith("reward ")),
         *(rival.settings.get(name) for name in fields),

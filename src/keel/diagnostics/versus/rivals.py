@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keel.config import Recipe
 from keel.config.dump import inline_yaml
 from keel.config.source import parse
 from keel.diagnostics.checks import checks
@@ -89,7 +90,8 @@ def apart(paths: Sequence[Path]) -> list[str]:
 
 def _rival(letter: str, name: str, directory: Path) -> Rival:
     run = read_run(directory)
-    settings = dict(_flat("", parse(run.recipe, str(directory / "resolved.yaml")).values))
+    written = parse(run.recipe, str(directory / "resolved.yaml")).renamed(Recipe.other_names)
+    settings = dict(_flat("", written.values))
     return Rival(letter, name, run, {key: value for key, value in settings.items() if key != "dir"}, tuple(checks(run)))
 
 

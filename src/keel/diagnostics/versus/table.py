@@ -16,6 +16,7 @@ from keel.diagnostics.versus.duels import Duel
 from keel.diagnostics.versus.rivals import Rival
 from keel.display import duration
 from keel.summary import percent
+from keel.summary_file import said
 
 _GOLD = {
     "rising": "rose",
@@ -130,7 +131,8 @@ def _change(before: str, after: str, form: Callable[[float], str]) -> Callable[[
     """From one number of the evaluation to another."""
 
     def cell(rival: Rival) -> Cell | None:
-        start, end = (rival.facts("evaluation").get(name) for name in (before, after))
+        names = (said(name, rival.summary.method) for name in (before, after))
+        start, end = (rival.facts("evaluation").get(name) for name in names)
         return None if start is None or end is None else Cell(f"{form(start)} → {form(end)}", end)
 
     return cell
@@ -172,19 +174,28 @@ def _checked(rival: Rival) -> Cell:
     return Cell(count_in_words(rival.checks), None, f"{len(rival.checks)} checks")
 
 
+def _updates(rival: Rival) -> Cell | None:
+    return _fact(rival.summary.method, "updates")(rival)
+
+
+def _method(rival: Rival) -> Cell:
+    return Cell(rival.summary.title)
+
+
 _ROWS: tuple[tuple[str, str, Callable[[Rival], Cell | None]], ...] = (
-    ("Win rate", "PPO over the run’s own SFT model", _win_rate),
+    ("Method", "that made the policy", _method),
+    ("Win rate", "the policy over the run’s own SFT model", _win_rate),
     ("Judge", "who says which answer is better", _judge),
     ("Prompts", "of the evaluation", _fact("evaluation", "prompts")),
-    ("Gold score", "SFT → PPO, points", _change("gold_sft", "gold_ppo", points)),
-    ("Gold during PPO", "against the reward", _gold),
-    ("Reward", "SFT → PPO, by the run’s own reward model", _change("reward_sft", "reward_ppo", points)),
-    ("KL spent", "PPO from SFT, nats per answer", _kl),
-    ("Length", "SFT → PPO, tokens per answer", _change("length_sft", "length_ppo", figure)),
+    ("Gold score", "SFT → policy, points", _change("gold_sft", "gold_policy", points)),
+    ("Gold in training", "against the reward", _gold),
+    ("Reward", "SFT → policy, by the run’s own reward model", _change("reward_sft", "reward_policy", points)),
+    ("KL spent", "policy from SFT, nats per answer", _kl),
+    ("Length", "SFT → policy, tokens per answer", _change("length_sft", "length_policy", figure)),
     ("Reward model", "right on unseen pairs", _accuracy),
     ("Its ceiling", "what people’s agreement allows", _ceiling),
     ("Pairs", "that it learnt from", _fact("reward", "pairs")),
-    ("PPO updates", "", _fact("ppo", "updates")),
+    ("Updates", "of online training", _updates),
     ("Time", "", lambda one: Cell(duration(one.summary.seconds), one.summary.seconds)),
     ("Memory", "at most, MB", lambda one: Cell(whole(one.summary.peak_mb), one.summary.peak_mb)),
     ("Seed", "", lambda one: Cell(str(one.summary.seed), one.summary.seed)),

@@ -1,4 +1,4 @@
-"""PPO: prompts, what holds before the first update, and a reward that tells answers apart."""
+"""Online training: prompts, what holds before the first update, and a reward that tells answers apart."""
 
 from __future__ import annotations
 
@@ -9,24 +9,29 @@ from keel.diagnostics.findings import Finding
 from keel.models.roles import LanguageRole
 from keel.preflight.example import Example
 from keel.preflight.first_step import agreement, distance, ratio
+from keel.preflight.objective import objective
 from keel.preflight.repeats import repeats
 from keel.preflight.rewards import reward_spread
 from keel.preflight.sample import ANSWERS, TOKENS, Start, cast, sampled
 from keel.preflight.truncation import cut_answers, unanswerable
 from keel.preflight.wording import wording
-from keel.stages.ppo import prompts_to_practise
+from keel.stages.practice import prompts_to_practise
 from keel.stages.seen import fingerprint
 from keel.stages.workspace import Workspace
 from keel.training.annotate import annotate, tree_of
 from keel.training.batches import micro_batches
 from keel.types import Scored
 
+CLIP = 0.2
+"""What a ratio of single tokens is held against where the algorithm has no bound of its own for it."""
+
 
 def checks(space: Workspace, start: Start) -> Iterator[Finding | Example]:
     """Everything that can be seen from a handful of sampled answers, and one of them."""
-    settings, asked = space.recipe.ppo, prompts_to_practise(space)
-    yield unanswerable(asked.left_out["dropped"], asked.left_out["given"], "ppo")
-    yield repeats([fingerprint(one.messages) for one in asked.prompts], "prompts", "ppo.prompts")
+    settings, asked = space.recipe.rl, prompts_to_practise(space)
+    yield from objective(settings)
+    yield unanswerable(asked.left_out["dropped"], asked.left_out["given"], "rl")
+    yield repeats([fingerprint(one.messages) for one in asked.prompts], "prompts", "rl.prompts")
     if start.stand_in:
         yield Finding("Model", "ok", "Checked on the base: SFT comes first.", "")
     roles = cast(space, start.path)
@@ -39,11 +44,12 @@ def checks(space: Workspace, start: Start) -> Iterator[Finding | Example]:
     read = annotate(scored, roles.policy, roles.reference, temperature, budget)
     once = [x for one in read for x in one.logprobs]
     trees = [tree_of(rollouts[first : first + ANSWERS]) for first in range(0, len(rollouts), ANSWERS)]
-    yield ratio(once, read_as_learnt(roles.policy, trees, temperature), space.dtype, settings.clip)
+    bound = CLIP if settings.ratio == "sequence" or settings.surrogate != "clipped" else settings.clip
+    yield ratio(once, read_as_learnt(roles.policy, trees, temperature), space.dtype, bound)
     yield distance(once, [x for one in read for x in one.reference_logprobs])
-    yield agreement([x for one in rollouts for x in one.logprobs], once, space.dtype, settings.clip)
+    yield agreement([x for one in rollouts for x in one.logprobs], once, space.dtype, bound)
     most = settings.sampling.max_tokens
-    yield cut_answers(rollouts, min(most, TOKENS), most, "ppo", start.stand_in)
+    yield cut_answers(rollouts, min(most, TOKENS), most, "rl", start.stand_in)
     yield from reward_spread(space, start, rollouts)
     yield Example.of(trees[0], start.decode)
 

@@ -1,4 +1,4 @@
-"""PPO as a stage: prompts, the supervised model and a reward in; DIR/ppo/model out."""
+"""Online training as a stage: prompts, the supervised model and a reward in; DIR/METHOD/model out."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from keel.rollout.score import (
     LearnedReward,
     MissingEos,
     Normalisation,
+    Overlong,
     Scorer,
     WeightedSum,
     function_file,
@@ -39,11 +40,11 @@ from keel.stages.seen import fingerprint, remember
 from keel.stages.sft import demonstrations
 from keel.stages.workspace import Workspace
 from keel.training.guards import Alarms
-from keel.training.online import Update, met, practise
+from keel.training.online import Update, drawn, practise
 from keel.training.records import Lines
 from keel.training.reward import scores
 from keel.training.watch import Watch
-from keel.types import Prompt, Rollout, Valued
+from keel.types import Annotated, Prompt, Rollout
 
 OWN = 4000
 """Prompts that an embedded task gives where the recipe sets no limit."""
@@ -55,26 +56,26 @@ def check_practising(space: Workspace) -> None:
     """UserError where the prompts cannot be read, or the reward or the critic cannot be had."""
     recipe = space.recipe
     prompts_to_practise(space)
-    names = [_name(place, term) for place, term in enumerate(recipe.ppo.reward)]
+    names = [_name(place, term) for place, term in enumerate(recipe.rl.reward)]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"ppo.reward: two terms are called '{name}'; give one of the functions another name")
-    for term in recipe.ppo.reward:
+            raise UserError(f"rl.reward: two terms are called '{name}'; give one of the functions another name")
+    for term in recipe.rl.reward:
         if term.kind == "function":
             load_reward_function(str(term.path))
         elif term.path is not None or "reward" not in space.stages:
             inspect_reward_model(folder_of(space, term))
-    models = [term for term in recipe.ppo.reward if term.kind == "model"]
+    models = [term for term in recipe.rl.reward if term.kind == "model"]
     to_come = "reward" in space.stages and any(term.path is None for term in models)
     if not to_come:
         _own_reward(space, space.chat(space.base if "sft" in space.stages else space.supervised))
-    if models and recipe.ppo.reward_normalisation == "demonstrations":
+    if models and recipe.rl.reward_normalisation == "demonstrations":
         demonstrations(space)
 
 
 def practising_reads(space: Workspace) -> dict[str, Input]:
     """What the policy follows from beside settings."""
-    settings = space.recipe.ppo
+    settings = space.recipe.rl
     found = model_read(space, space.supervised, "model")
     found["prompts"] = Input(settings.prompts or "the task's own", of_rows(_prompts(space)))
     for place, term in enumerate(settings.reward):
@@ -90,16 +91,16 @@ def practising_reads(space: Workspace) -> dict[str, Input]:
 
 
 def practising(space: Workspace) -> None:
-    """Tune the supervised model by PPO and write the policy down."""
-    settings, seed = space.recipe.ppo, space.recipe.seed
+    """Let the supervised model practise by the recipe's method, and write the policy down."""
+    settings, seed, method = space.recipe.rl, space.recipe.seed, space.recipe.method
     chat = space.chat(space.supervised)
     asked = prompts_to_practise(space)
     if asked.note:
         space.display.note(asked.note)
     prompts = asked.prompts
     path = _own_reward(space, chat)
-    folder, best = space.directory / "ppo", space.directory / "ppo" / "best"
-    with space.stage("ppo", settings.updates) as facts, space.record("ppo") as record:
+    folder, best = space.directory / method, space.directory / method / "best"
+    with space.stage(method, settings.updates) as facts, space.record(method) as record:
         roles = online_roles(space, path)
         generator = RoleGenerator(roles.policy, _sampler(space, roles, chat))
         scorer = _scorer(space, chat, roles, path, prompts, generator)
@@ -107,25 +108,27 @@ def practising(space: Workspace) -> None:
             Lines(folder / "rollouts.jsonl") as rollouts,
             Lines(folder / "alarms.jsonl") as alarms,
         ):
-            guards = Alarms(settings.guards, settings.critic.warmup_updates)
+            guards = Alarms(settings.guards, settings.critic.warmup_updates if settings.has_critic else 0)
             watch = Watch(guards, alarms, lambda: roles.policy.save(best, chat.tokenizer), space.display.note)
 
             def keep(update: Update) -> None:
-                rollouts.write(*(_row(update.version, one) for one in update.valued))
+                rollouts.write(*(_row(update.version, one) for one in update.annotated))
                 if is_shown(update.version, space.recipe.log):
-                    record.texts(update.version + 1, shown(update.valued, space.recipe.log.samples))
+                    record.texts(update.version + 1, shown(update.annotated, space.recipe.log.samples))
                 watch.see(update.version + 1, update.metrics)
 
-            with space.checkpoints("ppo", {"rollouts": rollouts, "alarms": alarms, "watch": watch}) as kept:
-                practise(roles, generator, scorer, chat, prompts, settings, seed, record, keep, kept, watch)
+            with space.checkpoints(method, {"rollouts": rollouts, "alarms": alarms, "watch": watch}) as kept:
+                practised = practise(
+                    roles, generator, scorer, chat, prompts, settings, seed, record, keep, kept, watch, space.recipe.dpo
+                )
         if watch.enough and watch.best is not None:
-            _copy(best, space.model("ppo"))
+            _copy(best, space.policy)
         else:
-            roles.policy.save(space.model("ppo"), chat.tokenizer)
+            roles.policy.save(space.policy, chat.tokenizer)
         first, last = record.ends()
-        made = settings.model_copy(update={"updates": int(last["step"])})
-        remember(space, "ppo", (fingerprint(one.messages) for one in met(prompts, made, seed)))
-        facts |= {"updates": made.updates, "stopped": watch.stopped, "alarms": watch.raised}
+        met = drawn(prompts, seed, 0, min(practised, len(prompts)))
+        remember(space, method, (fingerprint(one.messages) for one in met))
+        facts |= {"updates": int(last["step"]), "stopped": watch.stopped, "alarms": watch.raised}
         facts |= {"best": None if watch.best is None else asdict(watch.best), "reward_first": first["reward"]}
         facts |= {"reward_last": last["reward"], "kl_last": last["kl"]}
         facts |= {"prompts": len(prompts), **asked.left_out, "layout": space.recipe.model.layout}
@@ -139,8 +142,8 @@ def _copy(folder: Path, path: Path) -> None:
 
 
 def prompts_to_practise(space: Workspace) -> Asked:
-    """The prompts that PPO draws from."""
-    return answerable(space, "ppo", _prompts(space), space.recipe.ppo.sampling)
+    """The prompts that the policy practises on."""
+    return answerable(space, "rl", _prompts(space), space.recipe.rl.sampling)
 
 
 def _sampler(space: Workspace, roles: Roles, chat: Chat) -> LocalGenerator:
@@ -148,23 +151,23 @@ def _sampler(space: Workspace, roles: Roles, chat: Chat) -> LocalGenerator:
 
 
 def _prompts(space: Workspace) -> Rows[Prompt]:
-    settings = space.recipe.ppo
+    settings = space.recipe.rl
     if settings.prompts is not None:
         return space.sources.prompts(settings.prompts, settings.columns).first(settings.limit)
     if space.task is None:
-        raise UserError("ppo.prompts is missing: give prompts with --ppo.prompts FILE")
+        raise UserError("rl.prompts is missing: give prompts with --rl.prompts FILE")
     return Rows.made(space.task.prompts(settings.limit or OWN, space.recipe.seed, "ppo"), "ppo")
 
 
 def _own_reward(space: Workspace, chat: Chat) -> Path | None:
     """The first reward model that reads the policy's own tokens; the critic may start from it."""
-    for term in space.recipe.ppo.reward:
+    for term in space.recipe.rl.reward:
         if term.kind == "model" and same_tokens(chat, load_tokenizer(folder_of(space, term))):
             return folder_of(space, term)
-    if space.recipe.ppo.critic.init == "reward":
+    if space.recipe.rl.has_critic and space.recipe.rl.critic.init == "reward":
         raise UserError(
-            "ppo.critic.init: no reward model reads the policy's own tokens, so the critic cannot start from one; "
-            "set --ppo.critic.init zero"
+            "rl.critic.init: no reward model reads the policy's own tokens, so the critic cannot start from one; "
+            "set --rl.critic.init zero"
         )
     return None
 
@@ -173,7 +176,7 @@ def _scorer(
     space: Workspace, chat: Chat, roles: Roles, own: Path | None, prompts: Sequence[Prompt], generator: Generator
 ) -> Scorer:
     """The recipe's terms, summed, under the missing-EOS rule; a task's gold score rides along with weight 0."""
-    settings = space.recipe.ppo
+    settings = space.recipe.rl
     terms: list[tuple[float, str, Scorer]] = []
     for place, term in enumerate(settings.reward):
         scorer: Scorer
@@ -186,7 +189,9 @@ def _scorer(
     if space.task is not None:
         task = space.task
         terms.append((0.0, "gold", FunctionReward("gold", lambda rollouts: [_gold(task, one) for one in rollouts])))
-    total = WeightedSum(tuple(terms))
+    total: Scorer = WeightedSum(tuple(terms))
+    if settings.overlong_buffer:
+        total = Overlong(total, settings.sampling.max_tokens, settings.overlong_buffer)
     return total if settings.missing_eos_score is None else MissingEos(total, settings.missing_eos_score)
 
 
@@ -210,17 +215,17 @@ def _learned(
     generator: Generator,
 ) -> LearnedReward:
     """A reward model with its normalisation, which is measured now and then stays."""
-    folder, budget = folder_of(space, term), space.recipe.ppo.micro_tokens
+    folder, budget = folder_of(space, term), space.recipe.rl.micro_tokens
     role = frozen_reward(space, folder) if loaded is None else loaded
     reader, other = reading(space, chat, folder)
     raw = LearnedReward(role, reader, budget=budget)
-    match space.recipe.ppo.reward_normalisation:
+    match space.recipe.rl.reward_normalisation:
         case "none":
             return raw
         case "demonstrations":
             return LearnedReward(role, reader, Normalisation(shift=_demonstrated(space, role, other)), budget)
         case "standard":
-            settings = space.recipe.ppo
+            settings = space.recipe.rl
             sampling = Sampling(**settings.sampling.model_dump())
             asked = prompts[:CALIBRATION]
             each = -(-CALIBRATION // len(asked))
@@ -236,10 +241,10 @@ def _demonstrated(space: Workspace, role: ScalarRole, chat: Chat) -> float:
     trees = [tree for _, tree in fitting(lambda row: chat.demonstration(row.messages), rows)]
     if not trees:
         raise UserError(f"no demonstration fits into model.max_length {chat.max_length}; allow more tokens")
-    return float(scores(role, trees, space.recipe.ppo.micro_tokens).mean())
+    return float(scores(role, trees, space.recipe.rl.micro_tokens).mean())
 
 
-def _row(version: int, one: Valued) -> dict[str, Any]:
+def _row(version: int, one: Annotated) -> dict[str, Any]:
     """One rollout as a line of rollouts.jsonl; the KL is the k1 sum, nats."""
     rollout = one.scored.rollout
     return {
