@@ -179,12 +179,18 @@ def test_temperature_must_be_positive(temperature: float) -> None:
 
 @pytest.mark.parametrize(("vocabulary", "rows"), [(50, 1024), (2**15, 1024), (2**17, 256), (150_000, 223), (2**26, 1)])
 def test_a_chunk_has_fewer_rows_where_the_vocabulary_is_large(vocabulary: int, rows: int) -> None:
-    assert Hold.of(vocabulary, torch.bfloat16).rows == rows
+    assert Hold.of(vocabulary, torch.bfloat16, torch.device("cpu")).rows == rows
 
 
 @pytest.mark.parametrize(("vocabulary", "kept"), [(4096, 4096), (2**17, 128), (2**25, 0)])
 def test_what_is_kept_is_bounded(vocabulary: int, kept: int) -> None:
-    assert Hold.of(vocabulary, torch.bfloat16) == Hold(Hold.of(vocabulary, torch.float32).rows, kept, torch.bfloat16)
+    rows = Hold.of(vocabulary, torch.float32, torch.device("cpu")).rows
+    assert Hold.of(vocabulary, torch.bfloat16, torch.device("cpu")) == Hold(rows, kept, torch.bfloat16)
+
+
+@pytest.mark.parametrize(("vocabulary", "rows", "kept"), [(4096, 8192, 65536), (2**17, 2048, 2048), (2**29, 1, 0)])
+def test_a_gpu_holds_more(vocabulary: int, rows: int, kept: int) -> None:
+    assert Hold.of(vocabulary, torch.bfloat16, torch.device("cuda")) == Hold(rows, kept, torch.bfloat16)
 
 
 @pytest.mark.parametrize("kept", [0, M - 1, M, M + 1])

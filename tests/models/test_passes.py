@@ -18,8 +18,9 @@ def test_a_pass_on_a_processor_has_a_thousand_million_products(width: int, token
     assert pass_tokens(width, torch.device("cpu")) == tokens
 
 
-def test_elsewhere_it_is_as_long_as_it_gets() -> None:
-    assert pass_tokens(4096, torch.device("cuda")) == 2048
+@pytest.mark.parametrize(("width", "tokens"), [(64, 16384), (724, 16384), (1024, 8192), (1536, 3640), (4096, 2048)])
+def test_elsewhere_it_is_longer(width: int, tokens: int) -> None:
+    assert pass_tokens(width, torch.device("cuda")) == tokens
 
 
 def test_a_role_reads_as_much_as_it_likes_unless_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from keel.rollout.context import LibraryContext
 from keel.rollout.generator import Completion, Request, Sampling
 from keel.rollout.local import LocalGenerator, end_of_text
 
-from .conftest import CONFIGS, HEADS, SHAPE, small
+from .conftest import CONFIGS, HEADS, SHAPE, VOCABULARY, small
 
 NEVER: frozenset[int] = frozenset()
 
@@ -308,11 +308,28 @@ def test_a_row_that_has_ended_stays_inside_the_context(tokenizer: PreTrainedToke
     assert worst_log_prob(model, asked, answers) <= 1e-4
 
 
-def test_a_model_that_has_diverged_is_named(tokenizer: PreTrainedTokenizerFast) -> None:
+@pytest.mark.parametrize("ahead", [1, 8])
+def test_a_model_that_has_diverged_is_named(
+    ahead: int, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keel.rollout.local._ahead_on", lambda device: ahead)
     model = small(CONFIGS["llama"])
     for value in (torch.nan, torch.inf):
         with torch.no_grad():
             model.lm_head.weight[7].fill_(value)
-        for sampling in (Sampling(2), Sampling(2, temperature=0.0)):
+        for sampling in (Sampling(20), Sampling(20, top_k=5), Sampling(20, temperature=0.0)):
             with pytest.raises(UserError, match="weights have diverged"):
                 LocalGenerator(model, tokenizer, NEVER).generate([Request((5, 6), 0, sampling)])
+
+
+@pytest.mark.parametrize("ahead", [3, 8, 100])
+def test_looking_seldom_at_who_has_ended_changes_no_completion(
+    ahead: int, llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [replace(one, sampling=Sampling(1 + place % 23)) for place, one in enumerate(requests(30, Sampling(1)))]
+    asked += requests(10, Sampling(23, stop=("a",)), samples=2)
+    generator = LocalGenerator(llama, tokenizer, range(0, VOCABULARY, 16))
+    often = generator.generate(asked)
+    assert {one.stop for one in often} == {"eos", "stop", "length"}
+    monkeypatch.setattr("keel.rollout.local._ahead_on", lambda device: ahead)
+    assert same(generator.generate(asked), often)

@@ -19,7 +19,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from keel.data.chat import Chat
 from keel.errors import UserError
+from keel.maths.ensembles import worst_case
 from keel.models.backbone import Backbone
+from keel.models.ensemble import Ensemble
 from keel.models.heads import ScalarHead
 from keel.models.roles import ScalarRole, Weights
 from keel.rollout.score import (
@@ -235,3 +237,32 @@ def test_an_answer_is_scored_by_what_follows_its_own_prompt() -> None:
     assert found == pytest.approx(
         [plain_score(reward, model, (6, 7, 5, 6, 1)), plain_score(reward, model, (9, 10, 11, 5, 6, 1))], abs=1e-5
     )
+
+
+def test_several_reward_models_as_one_say_how_far_they_are_apart() -> None:
+    """Score, mean and standard deviation in the units of the normalised score; of one model the score alone."""
+    model = small(CONFIGS["llama"])
+    members = tuple(
+        ScalarRole(Backbone(model), ScalarHead.normal(32, torch.Generator().manual_seed(seed)), Weights(model))
+        for seed in range(3)
+    )
+    chance = random.Random(3)
+    rollouts = [rollout(f"{i}", tuple(chance.randrange(5, 300) for _ in range(1 + i))) for i in range(5)]
+    normal = Normalisation(shift=0.5, scale=-3.0)
+    ensemble = Ensemble(members, (0.1, 0.2, -0.4), worst_case)
+    scored = LearnedReward(ensemble, as_sampled, normal, 20).score(rollouts)
+    for each, answer in zip(rollouts, scored, strict=True):
+        tokens = each.prompt_tokens + each.tokens
+        exact = [plain_score(one, model, tokens) - zero for one, zero in zip(members, ensemble.zeros, strict=True)]
+        assert answer.reward == pytest.approx((min(exact) - 0.5) * -3, abs=5e-5)
+        assert answer.parts["mean"] == pytest.approx((sum(exact) / 3 - 0.5) * -3, abs=5e-5)
+        assert answer.parts["disagreement"] == pytest.approx(3 * float(np.std(exact)), abs=5e-5)
+        assert set(answer.parts) == {"mean", "disagreement"}
+    (summed, *_) = WeightedSum(((2.0, "learned", LearnedReward(ensemble, as_sampled, normal)),)).score(rollouts)
+    assert set(summed.parts) == {"learned", "learned/mean", "learned/disagreement"}
+    assert summed.reward == pytest.approx(2 * summed.parts["learned"])
+    alone = LearnedReward(Ensemble(members[:1], (0.0,)), as_sampled, normal).score(rollouts)
+    assert [one.reward for one in alone] == [
+        one.reward for one in LearnedReward(members[0], as_sampled, normal).score(rollouts)
+    ]
+    assert {one.parts["disagreement"] for one in alone} == {0.0}

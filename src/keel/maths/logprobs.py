@@ -15,6 +15,9 @@ T = TypeVar("T")
 _ROWS = 1024
 _NUMBERS = 1 << 25
 _KEPT = 1 << 24
+_ROWS_CUDA = 8192
+_NUMBERS_CUDA = 1 << 28
+_KEPT_CUDA = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,15 @@ class Hold:
     format: torch.dtype | None = None
 
     @staticmethod
-    def of(vocabulary: int, format: torch.dtype | None) -> Hold:
+    def of(vocabulary: int, format: torch.dtype | None, device: torch.device) -> Hold:
         """At most 1024 rows, and where the vocabulary is large at most 2²⁵ logits (128 MiB in fp32) at once and 2²⁴
-        numbers kept."""
-        return Hold(max(1, min(_ROWS, _NUMBERS // vocabulary)), _KEPT // vocabulary, format)
+        numbers kept. On a GPU at most 8192 rows, 2²⁸ logits (1 GiB) and 2²⁸ numbers: every chunk reads and writes the
+        whole head for its gradient.
+        """
+        rows, numbers, kept = (
+            (_ROWS_CUDA, _NUMBERS_CUDA, _KEPT_CUDA) if device.type == "cuda" else (_ROWS, _NUMBERS, _KEPT)
+        )
+        return Hold(max(1, min(rows, numbers // vocabulary)), kept // vocabulary, format)
 
 
 BY_ROWS = Hold()

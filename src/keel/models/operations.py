@@ -10,6 +10,8 @@ width, E width of the stream, F of the gated layer.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,7 @@ from jaxtyping import Float
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu
+from torch.nn.functional import rms_norm as fused_rms_norm
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,32 @@ def gated(gate: Float[Tensor, "T F"], value: Float[Tensor, "T F"], layer: Weight
 
 
 def wide_product(x: Float[Tensor, "T I"], weight: Float[Tensor, "O I"], format: torch.dtype) -> Float[Tensor, "T O"]:
-    """x·Wᵀ in the format of x and W; only the products of its backward pass are made in `format`."""
+    """x·Wᵀ in the format of x and W (`wide_products`); only those of its backward pass are made in `format`."""
     return _WideProduct.apply(x, weight, format)  # type: ignore[no-any-return, no-untyped-call]
+
+
+@contextmanager
+def wide_products(x: Tensor, format: torch.dtype) -> Iterator[None]:
+    """Within it, products of float32 with x on a CUDA device round their factors to 11 bits of mantissa (TF32) where
+    the model's other products are made in a `format` of fewer bits; sums and results are float32 all the same.
+
+    Without it they take six times as long there. On processors nothing changes.
+    """
+    if not x.is_cuda or format.itemsize >= 4:
+        yield
+        return
+    products = torch.backends.cuda.matmul
+    before, products.fp32_precision = products.fp32_precision, "tf32"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
 
 
 def rms_norm(x: Float[Tensor, "*n E"], weight: Float[Tensor, " E"], eps: float, format: torch.dtype) -> Tensor:
     """w ⊙ x / √(mean x² + ε), computed in the format of x and rounded to `format`; shaped as x."""
+    if x.is_cuda:  # where PyTorch has it as one kernel
+        return fused_rms_norm(x, weight.shape, weight, eps).to(format)
     return _Norm.apply(x, weight, eps, format)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -127,7 +150,8 @@ class _WideProduct(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, format: torch.dtype) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.format = format
-        return linear(x, weight)
+        with wide_products(x, format):
+            return linear(x, weight)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

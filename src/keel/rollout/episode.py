@@ -66,17 +66,19 @@ def converse(
     seed: int,
     version: int,
     samples_per_prompt: int,
+    drawn: Counter[str] | None = None,
 ) -> list[Rollout]:
     """`samples_per_prompt` rollouts of one turn for each prompt, prompt by prompt.
 
     `version` is that of the policy's weights. Each rollout has a seed of its own (`episode_seed`), so a prompt gets the
-    same answers whatever the prompts beside it and their order; drawn twice, it gets further samples.
+    same answers whatever the prompts beside it and their order; drawn twice, it gets further samples. `drawn` counts
+    the answers by prompt from one call to the next, where a version is asked more than once; it is moved on.
 
     Raises ValueError for fewer than one sample, UserError for a prompt that cannot be rendered or does not fit.
     """
     if samples_per_prompt < 1:
         raise ValueError(f"samples_per_prompt is {samples_per_prompt}; it must be at least 1")
-    drawn: Counter[str] = Counter()
+    drawn = Counter() if drawn is None else drawn
     episodes: list[Episode] = []
     for prompt in prompts:
         prompt_tokens = chat.prompt(prompt.messages)

@@ -17,24 +17,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
+from torch.nn.functional import rms_norm
 from transformers import PreTrainedModel
 
 from keel.data.forest import Branch, Tree, grow, plan
 from keel.models.attention import attend
 from keel.models.llama import FAMILY, is_of_the_family, is_plain
+from keel.models.operations import wide_products
 from keel.rollout.matrix import Matrix
 from keel.rollout.memory import STEP, Memory
 from keel.rollout.replay import Replay, replay_on
 
 PASS = 2048
 """Tokens of the prompts that are read at once: it bounds memory, and what is read stays in the processor's cache."""
+LONG_PASS = 16384
+"""The same on a GPU, which would wait for Python between shorter ones."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ class Llama:
     def normed(self, x: Float[Tensor, "*n E"], weight: Float[Tensor, " E"]) -> Float[Tensor, "*n E"]:
         """RMS norm as the library makes it: in fp32, whatever the format of x."""
         wide = x.to(torch.float32)
+        if wide.is_cuda:  # where PyTorch has it as one kernel
+            return rms_norm(wide, weight.shape, weight.to(torch.float32), self.eps).to(x.dtype)
         wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
         return weight * wide.to(x.dtype)
 
@@ -117,7 +122,8 @@ class Llama:
 
     def logits(self, x: Float[Tensor, "N E"]) -> Float[Tensor, "N V"]:
         """The logits after the last layer, in the stream's format."""
-        return self.head(self.normed(x, self.norm)).to(self.stream)
+        with wide_products(x, self.cache):
+            return self.head(self.normed(x, self.norm)).to(self.stream)
 
 
 class LlamaContext:
@@ -135,7 +141,8 @@ class LlamaContext:
         empty = partial(torch.zeros, shape, dtype=model.cache, device=device)
         kept = [(empty(), empty()) for _ in model.layers]
         trees = [Tree((), (Branch(prompt, (False,) * len(prompt)),)) for prompt in prompts]
-        parts = [self._read([trees[place] for place in places], places[0], kept) for places in plan(trees, PASS)]
+        room = LONG_PASS if device.type == "cuda" else PASS
+        parts = [self._read([trees[place] for place in places], places[0], kept) for places in plan(trees, room)]
         self._memory = Memory(kept, lengths)
         kept.clear()  # so that a layer's first columns go as soon as longer ones are there
         self._next = lengths
@@ -148,12 +155,13 @@ class LlamaContext:
         forest = grow(trees).to(device)
         turns = model.rotations(forest.positions)
         x: Tensor = model.embedding[forest.tokens].to(model.stream)
-        ends = [0, *(forest.ends + 1).tolist()]
+        lengths = torch.diff(forest.ends, prepend=forest.ends.new_full((1,), -1))
+        owner = first + torch.repeat_interleave(torch.arange(len(trees), device=device), lengths)
+        place = forest.positions[: len(owner)]  # a forest may have some rows more, that are nobody's
         for layer, columns in zip(model.layers, kept, strict=True):
             query, key, value = model.heads_of(layer, x, turns)
             for cache, rows in zip(columns, (key, value), strict=True):
-                for place, (start, end) in enumerate(pairwise(ends), start=first):
-                    cache[place, :, : end - start] = rows[start:end].transpose(0, 1)
+                cache[owner, :, place] = rows[: len(owner)]
             q, k, v = (part.transpose(0, 1) for part in (query, key, value))
             attended = attend(q, k, v, forest.blocks, model.scale, None, None)
             if layer is model.layers[-1]:

@@ -24,6 +24,8 @@ from keel.rollout.written import Written
 
 BATCH = 256
 """Rows that are decoded at once."""
+AHEAD = 8
+"""Steps that a GPU is given before it is asked which rows have ended: it need not wait for the answer in between."""
 
 
 class LocalGenerator:
@@ -99,20 +101,25 @@ class LocalGenerator:
         numbers = torch.from_numpy(uniforms([request.seed for request in requests], steps)).to(device)
         written = Written(requests, self.eos_ids, [self._watch(one.sampling.stop) for one in requests], logits)
         live = torch.arange(len(requests), device=device)  # the completion that each row of the batch writes
+        ahead = _ahead_on(device)
         for step in range(steps):
             drawn = next_tokens(logits, requests[0].sampling, numbers[live, step])
-            going = written.write(live, drawn)
-            rows = going.nonzero().squeeze(-1)
-            if len(rows) == 0:
+            going, tokens = written.write(live, drawn), drawn.tokens
+            if step + 1 == steps:  # nobody writes more than that
                 break
-            tokens = drawn.tokens
-            size = few_sizes(len(rows))
-            if len(live) - size >= self._compact_at * len(live):
-                ended = (~going).nonzero().squeeze(-1)
-                rows = torch.cat([rows, ended[: size - len(rows)]])
-                context.select(rows)
-                live, tokens, going = live[rows], tokens[rows], going[rows]
+            if (step + 1) % ahead == 0:
+                written.require_numbers()
+                rows = going.nonzero().squeeze(-1)
+                if len(rows) == 0:
+                    break
+                size = few_sizes(len(rows))
+                if len(live) - size >= self._compact_at * len(live):
+                    ended = (~going).nonzero().squeeze(-1)
+                    rows = torch.cat([rows, ended[: size - len(rows)]])
+                    context.select(rows)
+                    live, tokens, going = live[rows], tokens[rows], going[rows]
             logits = context.append(tokens, going)
+        written.require_numbers()
         return written.completions()
 
     def _watch(self, stop: tuple[str, ...]) -> StopStrings:
@@ -128,6 +135,10 @@ class LocalGenerator:
                     f"a prompt of {len(request.prompt)} tokens and up to {request.sampling.max_tokens} new ones exceed "
                     f"the model's context of {room} tokens: shorten the prompt or lower max_tokens."
                 )
+
+
+def _ahead_on(device: torch.device) -> int:
+    return AHEAD if device.type == "cuda" else 1
 
 
 def end_of_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -42,7 +42,6 @@ class Graphs:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._pool = torch.cuda.graph_pool_handle()
         self._layout: int | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._result: Tensor | None = None
@@ -64,7 +63,7 @@ class Graphs:
             step()
         current.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph):
             result = step()
         return graph, result
 

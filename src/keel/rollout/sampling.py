@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float, Int, UInt64
 from torch import Tensor
 from torch.nn.functional import pad
 
-from keel.errors import UserError
 from keel.rollout.generator import Sampling
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ / golden ratio, the step of the splitmix64 sequence
@@ -21,6 +20,8 @@ _UNIT = 2.0**52  # probability 1 in the integer weights of `draw`: Σ ≤ 2⁵³
 _BLOCK = 64
 _NUMBERS = 1 << 22
 """Integers that `draw` holds at once, beside one row's."""
+_NUMBERS_CUDA = 1 << 26
+"""The same on a GPU (512 MiB), where it is the calls that cost."""
 
 
 def splitmix64(state: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
@@ -79,7 +80,7 @@ def draw(
     For the same reason the sum may run over blocks of tokens first and then within one block. A few rows are drawn at
     once: the integers of all would take more memory than all else that a step of sampling needs.
     """
-    rows = max(1, _NUMBERS // probabilities.shape[1])
+    rows = max(1, (_NUMBERS_CUDA if probabilities.is_cuda else _NUMBERS) // probabilities.shape[1])
     if len(probabilities) > rows:
         keeps = [None] * -(-len(probabilities) // rows) if keep is None else torch.split(keep, rows)
         parts = zip(torch.split(probabilities, rows), keeps, torch.split(uniform, rows), strict=True)
@@ -92,15 +93,19 @@ def draw(
     running = blocks.sum(-1).cumsum(-1)
     total = running[:, -1:]
     target = (uniform[:, None].to(torch.float64) * total).to(torch.int64).minimum(total - 1)
-    block = torch.searchsorted(running, target, right=True)
+    # where probabilities are no numbers the sum may pass nowhere: a token all the same, whose log-prob is none either
+    block = torch.searchsorted(running, target, right=True).clamp(max=running.shape[1] - 1)
     left = target - torch.where(block > 0, running.gather(1, (block - 1).clamp(min=0)), 0)
     within = blocks[torch.arange(len(blocks), device=blocks.device), block[:, 0]].cumsum(-1)
-    return (block * _BLOCK + torch.searchsorted(within, left, right=True)).squeeze(-1)
+    token = block * _BLOCK + torch.searchsorted(within, left, right=True)
+    return token.clamp(max=probabilities.shape[1] - 1).squeeze(-1)
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One token per row and its log-prob (nats) at the sampling temperature over the whole vocabulary."""
+    """One token per row and its log-prob (nats) at the sampling temperature over the whole vocabulary.
+
+    Where a row's logits are not numbers its log-prob is NaN and its token any."""
 
     tokens: Int[Tensor, " B"]
     logprobs: Float[Tensor, " B"]
@@ -110,16 +115,9 @@ def next_tokens(logits: Float[Tensor, "B V"], sampling: Sampling, uniform: Float
     """p = softmax(logits / T), in fp32 or wider, and log p; the token by `draw`, or argmax where T = 0.
 
     Greedy rows have no temperature to record: their log-probs are those of T = 1. Of equal logits the lowest id wins.
-
-    Raises UserError where the logits are not numbers, which no token could be drawn from.
     """
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     probabilities = torch.softmax(wide if sampling.temperature in (0.0, 1.0) else wide / sampling.temperature, dim=-1)
-    if bool(probabilities[:, 0].isnan().any()):  # one logit that is no number makes all of its row so
-        raise UserError(
-            "the model's logits are not numbers, so nothing can be sampled: its weights have diverged; go back to an "
-            "earlier checkpoint and lower the learning rate."
-        )
     if sampling.temperature == 0:
         tokens = wide.argmax(dim=-1)
     else:

@@ -11,7 +11,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol, SupportsFloat, runtime_checkable
@@ -22,8 +22,10 @@ from keel.data.chat import Chat
 from keel.data.forest import Branch, Tree, grow, plan
 from keel.data.nearest import did_you_mean
 from keel.errors import UserError
+from keel.maths.ensembles import disagreement
 from keel.maths.returns import soft_overlong
-from keel.models.roles import ScalarRole
+from keel.models.ensemble import Ensemble
+from keel.models.roles import Judge
 from keel.types import Message, Rollout, Scored
 
 RewardFunction = Callable[[Sequence[Rollout]], Sequence[float]]
@@ -92,11 +94,12 @@ class LearnedReward:
     """A reward model's score at the last token of each answer, normalised.
 
     `read` is `as_sampled`, or `retold(chat)` for a model with a tokenizer of its own. Answers to one prompt are read as
-    one tree, at most `budget` tokens at a time (None: as many as the
-    role likes best). Part recorded: "learned", the normalised score.
+    one tree, at most `budget` tokens at a time (None: as many as the role likes best). Part recorded: "learned", the
+    normalised score; of several models as one "mean", what they say on average, and "disagreement", their standard
+    deviation, both in the units of that score.
     """
 
-    role: ScalarRole
+    role: Judge
     read: Reader = as_sampled
     normalisation: Normalisation = Normalisation()
     budget: int | None = None
@@ -110,13 +113,24 @@ class LearnedReward:
         trees = [Tree(trunk, tuple(branch for _, branch in group)) for trunk, group in branches.items()]
         owners = [[i for i, _ in group] for group in branches.values()]
         scores = [0.0] * len(rollouts)
+        parts: list[dict[str, float]] = [{} for _ in rollouts]
         for batch in plan(trees, self.budget or self.role.pass_tokens):
             forest = grow([trees[t] for t in batch], self.role.layout).to(self.role.device)
+            places = [i for t in batch for i in owners[t]]
             with torch.inference_mode():
-                found = self.role.scores(forest).tolist()
-            for i, score in zip([i for t in batch for i in owners[t]], found, strict=True):
+                if isinstance(self.role, Ensemble):
+                    each = self.role.read(forest)
+                    found = self.role.together(each)
+                    columns = zip(places, each.mean(0).tolist(), disagreement(each).tolist(), strict=True)
+                    for i, mean, apart in columns:
+                        scale = self.normalisation.scale
+                        parts[i] = {"mean": self.normalisation(mean), "disagreement": abs(scale) * apart}
+                else:
+                    found = self.role.scores(forest)
+            for i, score in zip(places, found.tolist(), strict=True):
                 scores[i] = self.normalisation(score)
-        return _scored("learned", "the reward model", rollouts, scores)
+        scored = _scored("learned", "the reward model", rollouts, scores)
+        return [replace(one, parts=more or one.parts) for one, more in zip(scored, parts, strict=True)]
 
 
 @dataclass(frozen=True)

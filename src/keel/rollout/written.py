@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from keel.errors import UserError
 from keel.rollout.generator import Completion, Request
 from keel.rollout.sampling import Drawn
 from keel.rollout.stops import StopStrings
@@ -41,11 +42,13 @@ class Written:
         self._ends = torch.full((count,), _GOING, device=device)
         self._lengths = torch.zeros(count, dtype=torch.long, device=device)
         self._step = 0
+        self._broken = torch.zeros((), dtype=torch.bool, device=device)
 
     def write(self, live: Int[Tensor, " b"], drawn: Drawn) -> Bool[Tensor, " b"]:
         """Take the next token of these completions; True where one goes on. One that has ended takes no more."""
         self._tokens[live, self._step] = drawn.tokens
         self._logprobs[live, self._step] = drawn.logprobs
+        self._broken |= drawn.logprobs.isnan().any()
         self._step += 1
         before = self._ends[live]
         going = before == _GOING
@@ -57,6 +60,14 @@ class Written:
         ends = torch.where(going, ends, before)
         self._ends[live] = ends
         return ends == _GOING
+
+    def require_numbers(self) -> None:
+        """UserError where a log-prob so far is no number: the model's logits were none."""
+        if bool(self._broken):
+            raise UserError(
+                "the model's logits are not numbers, so nothing can be sampled: its weights have diverged; go back to "
+                "an earlier checkpoint and lower the learning rate."
+            )
 
     def completions(self) -> list[Completion]:
         """All of them, in order; ValueError where one has not ended."""
