@@ -1,4 +1,4 @@
-# make demo | test | lint | types | check | bench | clean. PYTHON=… chooses the interpreter, JOBS=… the test processes.
+# make demo | test | lint | types | check | parity | bench | clean. PYTHON=… chooses the interpreter, JOBS=… the test processes.
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
@@ -6,7 +6,7 @@ JOBS ?= 2
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; exit; }; done; echo python3)
 
-.PHONY: help demo test lint types check bench clean
+.PHONY: help demo test lint types check parity bench clean
 
 help:
 	@echo 'make demo    the whole pipeline on the built-in task, into runs/demo'
@@ -14,6 +14,7 @@ help:
 	@echo 'make lint    ruff: rules and format'
 	@echo 'make types   mypy'
 	@echo 'make check   lint, types, test'
+	@echo 'make parity  losses and gradients beside those of TRL, which gets an environment of its own'
 	@echo 'make bench   Keel beside TRL, some hours on a quiet machine (BENCH="--workload sft --model tiny" for one row)'
 	@echo 'make clean   remove the environment'
 
@@ -31,6 +32,9 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 check: lint types test
+
+parity: $(VENV)/.installed-dev
+	KEEL_REQUIRE=trl $(BIN)/python -m pytest -q tests/parity
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.versus_trl $(BENCH)
