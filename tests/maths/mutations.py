@@ -87,9 +87,9 @@ MUTATIONS = [
         "entropy for _, entropy in parts",
         "h for _, h in parts[::-1]",
     ),
-    Mutation("logprobs.Hold", "no bound by the vocabulary", "min(_ROWS, _NUMBERS // vocabulary)", "_ROWS"),
+    Mutation("logprobs.Hold", "no bound by the vocabulary", "min(rows, numbers // vocabulary)", "rows"),
     Mutation("logprobs.Hold", "no rows at all", "max(1, ", "max(0, "),
-    Mutation("logprobs.Hold", "nothing kept", "_KEPT // vocabulary", "0"),
+    Mutation("logprobs.Hold", "nothing kept", "kept // vocabulary", "0"),
     # KL estimators
     Mutation("kl.k1", "sign", "return logprobs - reference", "return reference - logprobs"),
     Mutation("kl.k1", "detach", "return logprobs - reference", "return (logprobs - reference).detach()"),
@@ -564,6 +564,40 @@ MUTATIONS = [
     Mutation("losses.value_clip", "clip < 0 let through", "not clip >= 0", "clip != clip"),
     Mutation("losses.value_clip", "live old values let through", '    _check_constant("old_values", old_values)\n', ""),
     Mutation("losses.value_clip", "live returns let through", '    _check_constant("returns", returns)\n', ""),
+    # Several reward models
+    Mutation("ensembles.mean_score", "sum", "return scores.mean(0)\n", "return scores.sum(0)\n"),
+    Mutation("ensembles.worst_case", "the best case", "scores.amin(0)", "scores.amax(0)"),
+    Mutation(
+        "ensembles.worst_case", "over the answers", "scores.amin(0)", "scores.amin()[None].expand(scores.shape[1])"
+    ),
+    Mutation(
+        "ensembles.uncertainty_weighted",
+        "pays for disagreement",
+        "scores.mean(0) - penalty",
+        "scores.mean(0) + penalty",
+    ),
+    Mutation("ensembles.uncertainty_weighted", "λ ignored", "- penalty * scores.var", "- scores.var"),
+    Mutation(
+        "ensembles.uncertainty_weighted",
+        "deviation for variance",
+        "scores.var(0, correction=0)",
+        "scores.std(0, correction=0)",
+    ),
+    Mutation("ensembles.uncertainty_weighted", "variance of a sample", "scores.var(0, correction=0)", "scores.var(0)"),
+    Mutation("ensembles.uncertainty_weighted", "λ < 0 let through", "not penalty >= 0", "penalty != penalty"),
+    Mutation("ensembles.disagreement", "that of a sample", "scores.std(0, correction=0)", "scores.std(0)"),
+    Mutation(
+        "ensembles.disagreement",
+        "variance",
+        "scores.std(0, correction=0)",
+        "scores.square().mean(0) - scores.mean(0).square()",
+    ),
+    Mutation("ensembles.mean_weights", "sum", ".mean(0) for name", ".sum(0) for name"),
+    Mutation(
+        "ensembles.mean_weights", "the first two only", "for one in members]).mean", "for one in members[:2]]).mean"
+    ),
+    Mutation("ensembles.mean_weights", "no members let through", "    if not members:\n", "    if members is None:\n"),
+    Mutation("ensembles.mean_weights", "other names let through", "one.keys() != members[0].keys()", "False"),
     # Means
     Mutation("reduce.mean_over", "denominator of the micro-batch", "x.sum() / count", "x.mean()"),
     Mutation("reduce.mean_over", "sum", "x.sum() / count", "x.sum()"),

@@ -48,6 +48,13 @@ def test_the_ends() -> None:
     assert math.isfinite(float(best_of(torch.arange(3000.0), torch.arange(3000.0), 1500)))
 
 
+def test_of_right_and_wrong_answers_it_is_pass_at_k() -> None:
+    """1 − C(n−c, k)/C(n, k): 10 answers, 3 of them right, 5 chosen."""
+    right = torch.tensor([1.0] * 3 + [0.0] * 7, dtype=torch.float64)
+    assert float(best_of(right, right, 5)) == pytest.approx(0.916667, abs=6e-7)
+    assert float(best_of(right, right, 5)) == pytest.approx(1 - math.comb(7, 5) / math.comb(10, 5), abs=1e-12)
+
+
 @pytest.mark.parametrize("n", [0, 4])
 def test_more_than_there_are_is_refused(n: int) -> None:
     with pytest.raises(ValueError, match=f"best of {n} cannot be told from 3"):

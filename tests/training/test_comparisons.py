@@ -9,7 +9,8 @@ import pytest
 
 from keel.data.chat import UnfitError
 from keel.data.forest import Branch, Tree
-from keel.training.comparisons import MOST, Comparisons, Pair, comparisons, together
+from keel.errors import UserError
+from keel.training.comparisons import MOST, Comparisons, Pair, comparisons, require_winners, together
 from keel.types import Message, Preference, Ranking
 
 from .small import chat, pair_tree
@@ -91,3 +92,39 @@ def test_a_tree_that_is_full_is_followed_by_another_and_no_row_is_split() -> Non
     three = Comparisons(Tree((5,), long.tree.branches[:3]), (Pair(0, 2, 1.0, 0.0),))
     assert [len(one.tree.branches) for one in together([*pairs[:7], three])] == [14, 3]  # 17 are one too many
     assert together([long]) == [long]
+
+
+def test_what_ranks_answers_is_kept_beside_its_pairs() -> None:
+    row = Ranking(ASKED, (said("w7"), said("w8 w9"), said("w9")))
+    assert comparisons(chat(), row).rankings == ((0, 1, 2),)
+    for probability, expected in ((1.0, ((0, 1),)), (0.0, ((1, 0),)), (0.5, ()), (0.8, ())):
+        assert comparisons(chat(), Preference(ASKED, said("w7"), said("w9"), probability)).rankings == expected
+
+
+def test_rankings_of_one_prompt_find_their_answers_when_rows_come_together() -> None:
+    rows = [
+        Ranking(ASKED, (said("w9"), said("w7"))),
+        Ranking(ASKED, (said("w8 w9"), said("w7"), said("w9"))),
+        Preference(ASKED, said("w8 w9"), said("w6"), 0.0),
+    ]
+    (found,) = together(comparisons(chat(), row) for row in rows)
+    answers = [chat().preference(Preference(ASKED, said(text), said("w4"))).branches[0] for text in
+               ("w9", "w7", "w8 w9", "w6")]  # fmt: skip
+    assert list(found.tree.branches) == answers
+    assert found.rankings == ((0, 1), (2, 1, 0), (3, 2))
+
+
+def test_a_pair_without_a_winner_has_no_place_in_a_ranking() -> None:
+    require_winners([1.0, 0.0])
+    with pytest.raises(UserError) as caught:
+        require_winners([1.0, 0.5, 0.8])
+    assert str(caught.value) == (
+        "reward.loss: plackett-luce reads who comes before whom, and 2 pairs are ties or have a soft label; leave such "
+        "rows out of reward.data, or set --reward.loss pairs"
+    )
+    with pytest.raises(UserError) as caught:
+        require_winners([1.0, 0.5], "votes")
+    assert str(caught.value) == (
+        "reward.loss: plackett-luce reads who comes before whom, and 1 pair is a tie or has a soft label; set "
+        "--preferences.ties drop and --preferences.aggregate majority, or set --reward.loss pairs"
+    )

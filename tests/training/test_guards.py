@@ -34,6 +34,7 @@ NAMES = {
     "policy/clip_fraction": "clip_fraction",
     "value/explained_variance": "explained_variance",
     "groups/flat": "flat_groups",
+    "reward/learned/disagreement": "disagreement",
 }
 
 
@@ -80,6 +81,10 @@ def late(value: float, first: float) -> list[float]:
         ("truncated", late(0.049, 0.0), []),
         ("truncated", late(0.051, 0.0), [(13, "amber")]),
         ("truncated", late(0.201, 0.0), [(13, "red")]),
+        ("reward/learned/disagreement", late(0.299, 0.2), []),
+        ("reward/learned/disagreement", late(0.301, 0.2), [(13, "amber")]),
+        ("reward/learned/disagreement", late(0.501, 0.2), [(13, "red")]),
+        ("reward/learned/disagreement", late(0.0, 0.2), []),
         ("policy/clip_fraction", late(0.299, 0.1), []),
         ("policy/clip_fraction", late(0.9, 0.1), [(13, "amber")]),
         ("value/explained_variance", [*[-1.0] * 5, *[0.1] * 15], []),  # a critic begins by knowing nothing
@@ -113,6 +118,15 @@ def test_two_wild_batches_raise_nothing(metric: str, wild: float) -> None:
     values = [HEALTHY[metric]] * 30
     values[15] = values[16] = values[25] = wild
     assert changes(metric, values) == []
+
+
+def test_of_several_terms_the_one_whose_reward_models_are_furthest_apart_is_judged() -> None:
+    apart = {"reward/learned/disagreement": late(0.1, 0.1), "reward/learned_3/disagreement": late(0.9, 0.2)}
+    assert [(one.name, one.step, one.level) for one in said(apart)] == [("disagreement", 13, "red")]
+
+
+def test_a_reward_function_called_disagreement_is_no_disagreement_of_reward_models() -> None:
+    assert said({"reward/disagreement": late(9.0, 0.2)}) == []
 
 
 def test_an_alarm_is_said_when_it_begins_and_when_it_is_over_and_not_between() -> None:

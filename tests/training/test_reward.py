@@ -15,10 +15,11 @@ from transformers import PreTrainedModel
 
 from keel.config import Reward
 from keel.data.forest import Branch, Tree, grow
-from keel.maths.losses import bradley_terry, centring, kwise
+from keel.errors import UserError
+from keel.maths.losses import bradley_terry, centring, kwise, plackett_luce
 from keel.models.heads import ScalarHead
 from keel.models.roles import ScalarRole
-from keel.training.comparisons import Comparisons, Pair
+from keel.training.comparisons import Comparisons, Pair, together
 from keel.training.learner import Learner
 from keel.training.order import visits
 from keel.training.reward import Fit, calibration, fit_reward, measure, scores
@@ -178,7 +179,7 @@ def ranking(chance: random.Random, answers: int) -> Comparisons:
     """All pairs of so many answers of different lengths, best first."""
     branches = tuple(Branch(one, (True,) * len(one)) for one in (some(chance, 2 + place) for place in range(answers)))
     pairs = (Pair(*two, 1.0, 0.0) for two in itertools.combinations(range(answers), 2))
-    return Comparisons(Tree(some(chance, 3), branches), tuple(pairs))
+    return Comparisons(Tree(some(chance, 3), branches), tuple(pairs), (tuple(range(answers)),))
 
 
 def test_rankings_have_the_k_wise_loss(tmp_path: Path) -> None:
@@ -193,6 +194,128 @@ def test_rankings_have_the_k_wise_loss(tmp_path: Path) -> None:
     with record(tmp_path) as written:
         fit_reward(role, prompts, [], settings(centring=0.0), 0, written)
     assert rows_of(tmp_path)[0]["loss"] == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_loss_and_gradient_of_whole_rankings_equal_the_definition(budget: int, tmp_path: Path) -> None:
+    """Written out, from whole sequences read alone: K = 2, 4, 3, and one prompt with two rankings."""
+    chance = random.Random(1)
+    prompts = [ranking(chance, answers) for answers in (2, 4, 3, 5)]
+    last = prompts[3]
+    prompts[3] = Comparisons(last.tree, last.pairs, ((4, 0, 2), (1, 3, 0, 2)))
+    model, weight = plain(), head().weight.detach().clone().requires_grad_(True)
+    total = torch.zeros((), dtype=weight.dtype)
+    for one in prompts:
+        scores = [numbers(model, weight, one.tree.trunk + branch.tokens)[-1] for branch in one.tree.branches]
+        for order in one.rankings:
+            for place in range(len(order) - 1):
+                left = torch.stack([scores[other] for other in order[place:]])
+                total = total + (left.exp().sum().log() - left[0]) / len(one.rankings)
+        for two in one.pairs:
+            total = total + CENTRING * (scores[two.chosen] + scores[two.rejected]) ** 2 / len(one.pairs)
+    theirs = total / len(prompts)
+    role = scalar()
+    before = role.head.weight.detach().clone()
+
+    def go() -> None:
+        with record(tmp_path) as written:
+            chosen = settings(loss="plackett-luce", micro_tokens=budget, batch_size=100, optimizer=BARE.model_dump())
+            fit_reward(role, prompts, [], chosen, 0, written)
+
+    moved = steps_of(role._weights.model, go)
+    gradient = gradients_of(model, theirs)
+    (row,) = rows_of(tmp_path)
+    assert row["loss"] == pytest.approx(theirs.item(), rel=1e-6)
+    names = [name for name in moved if not name.startswith("lm_head")]
+    check_equal({name: moved[name] for name in names}, {name: gradient[name] for name in names}, 1e-6)
+    assert weight.grad is not None
+    check_equal({"head": before - role.head.weight.detach()}, {"head": weight.grad}, 1e-6)
+
+
+def test_of_two_answers_both_losses_are_the_same(tmp_path: Path) -> None:
+    """Rows, gradients and weights after several steps; to rounding, as one is computed by another formula."""
+    chance = random.Random(2)
+    found = []
+    for loss in ("pairs", "plackett-luce"):
+        chance = random.Random(2)
+        prompts = [comparisons_of(chance) for _ in range(7)]
+        role = scalar()
+        with record(tmp_path / loss) as written:
+            fit_reward(role, prompts, [], settings(loss=loss), 0, written)
+        found.append((rows_of(tmp_path / loss), weights(role.named_parameters())))
+    (ours, moved), (theirs, others) = found
+    for one, other in zip(ours, theirs, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-6)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-6)
+        assert one["accuracy"] == other["accuracy"]
+    check_equal(moved, others, 1e-6)
+
+
+def comparisons_of(chance: random.Random) -> Comparisons:
+    """Three answers to a prompt and all their pairs, each a row of its own, some the other way round."""
+    answers = [some(chance, 2 + place) for place in range(3)]
+    trunk, rows = some(chance, 3), []
+    for better, worse in itertools.combinations(answers, 2):
+        swap = chance.random() < 0.5
+        tree = pair_tree(trunk, *((worse, better) if swap else (better, worse)))
+        rows.append(Comparisons(tree, (Pair(0, 1, 0.0 if swap else 1.0, 0.0),), ((1, 0) if swap else (0, 1),)))
+    (found,) = together(rows)
+    return found
+
+
+def test_flat_scores_of_a_ranking_cost_ln_k_factorial(tmp_path: Path) -> None:
+    prompts = [ranking(random.Random(3), answers) for answers in (3, 5)]
+    role = scalar()
+    with torch.no_grad():
+        role.head.weight.zero_()
+    with record(tmp_path) as written:
+        fit_reward(role, prompts, [], settings(loss="plackett-luce"), 0, written)
+    assert rows_of(tmp_path)[0]["loss"] == pytest.approx((math.log(6) + math.log(120)) / 2)
+
+
+def test_rankings_of_unequal_trees_are_read_from_their_own_branches(tmp_path: Path) -> None:
+    """Each answer is read once, whatever the rankings."""
+    prompt = ranking(random.Random(10), 5)
+    role = scalar(dtype=torch.float32)
+    forest = grow([prompt.tree], role.layout)
+    with torch.no_grad():
+        expected = plackett_luce(role.scores(forest), forest.tree)
+    with record(tmp_path) as written:
+        fit_reward(role, [prompt], [], settings(loss="plackett-luce", centring=0.0), 0, written)
+    assert rows_of(tmp_path)[0]["loss"] == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_rankings_are_learnt_and_told_on_unseen_answers_as_well_by_either_loss(tmp_path: Path) -> None:
+    """Answers are better the more often they say token 3; K = 4."""
+    chance = random.Random(4)
+    prompts = []
+    for _ in range(240):
+        answers = []
+        for count in chance.sample(range(6), 4):
+            tokens = [3] * count + [chance.randrange(5, 60) for _ in range(6 - count)]
+            answers.append(tuple(chance.sample(tokens, 6)))
+        answers.sort(key=lambda tokens: -tokens.count(3))
+        branches = tuple(Branch(one, (True,) * 6) for one in answers)
+        pairs = tuple(Pair(*two, 1.0, 0.0) for two in itertools.combinations(range(4), 2))
+        prompts.append(Comparisons(Tree(some(chance, 3), branches), pairs, ((0, 1, 2, 3),)))
+    found = {}
+    for loss in ("pairs", "plackett-luce"):
+        role = scalar("qwen3", torch.float32)
+        role.head = ScalarHead.normal(24, torch.Generator().manual_seed(0)).requires_grad_(True)
+        assert measure(role, prompts[200:], None).accuracy < 0.75
+        rates = {"lr": 4e-3, "schedule": "cosine", "warmup_ratio": 0.1}
+        chosen = settings(loss=loss, batch_size=16, epochs=4, optimizer=rates)
+        with record(tmp_path / loss) as written:
+            fit_reward(role, prompts[:200], [], chosen, 0, written)
+        found[loss] = measure(role, prompts[200:], None).accuracy
+    assert min(found.values()) > 0.9
+    assert abs(found["pairs"] - found["plackett-luce"]) < 0.05
+
+
+def test_a_tie_has_no_place_in_a_ranking(tmp_path: Path) -> None:
+    tied = pair(pair_tree((5,), (6,), (7,)), 0.5, 0.0)
+    with record(tmp_path) as written, pytest.raises(UserError, match="1 pair is a tie"):
+        fit_reward(scalar(), [tied], [], settings(loss="plackett-luce"), 0, written)
 
 
 def test_each_answer_is_read_once(tmp_path: Path) -> None:

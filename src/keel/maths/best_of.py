@@ -14,7 +14,8 @@ def best_of(proxy: Float[Tensor, " N"], score: Float[Tensor, " N"], n: int) -> F
 
     An unbiased estimate: the mean over all subsets of n answers. With `score` = `proxy` it is what the proxy says of
     its own choice, with another score what that one says of it. Answers that the proxy likes alike share their
-    weights. Shapes: [N], [N] → scalar, in units of `score`. Raises ValueError unless 1 ≤ n ≤ N.
+    weights; of right and wrong answers (1 and 0, as both) it is pass@n. Shapes: [N], [N] → scalar, in units of `score`.
+    Raises ValueError unless 1 ≤ n ≤ N.
     Source: Nakano et al. (2112.09332), appendix I; Gao et al. (2210.10760).
     """
     total: Tensor = (best_of_weights(proxy, n) * score).sum()

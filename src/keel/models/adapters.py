@@ -1,7 +1,9 @@
 """Low-rank adapters (LoRA, 2106.09685) of several roles on one frozen base, through peft."""
 
+import copy
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,14 +68,40 @@ class Adapters:
         self._trains[name] = True
         self.read(None)
 
+    def join(self, name: str, of: Sequence[str]) -> None:
+        """A new adapter, to be trained, that changes the base by the mean of what these change.
+
+            1/E·Σ_e (α/r)·B_e·A_e = (α/r)·[B_1 … B_E]/E·[A_1; …; A_E]
+
+        It is of rank E·r, and so exact: the mean of the factors would not be the mean of their products.
+        """
+        config = copy.deepcopy(self._configs[of[0]])
+        config.r, config.lora_alpha = len(of) * config.r, len(of) * config.lora_alpha
+        self._inject(name, config)
+        with torch.no_grad():
+            for key, parameter in self._own[name].items():
+                parts = [self._own[one][key].detach() for one in of]
+                parameter.copy_(torch.cat(parts, 0) if ".lora_A." in key else torch.cat(parts, 1) / len(of))
+        self._trains[name] = True
+        self.read(None)
+
+    def fits(self, path: Path) -> bool:
+        """Whether there is an adapter in the folder that was trained on this very base."""
+        return self.is_in(path) and json.loads((path / _BASE).read_text())["fingerprint"] == self.fingerprint()
+
+    @staticmethod
+    def is_in(path: Path) -> bool:
+        """Whether there is an adapter of keel's in the folder, whatever base it was trained on."""
+        return (path / _BASE).is_file()
+
     def load(self, name: str, path: Path, *, trains: bool) -> None:
         """An adapter from a folder that `save` wrote, to be trained on or frozen.
 
         Raises UserError if there is none, or if it was trained on another base.
         """
-        if not (path / _BASE).is_file():
+        if not self.is_in(path):
             raise UserError(f"{path} holds no adapter of keel's ({_BASE} is missing); train that role with LoRA first.")
-        if json.loads((path / _BASE).read_text())["fingerprint"] != self.fingerprint():
+        if not self.fits(path):
             raise UserError(f"the adapter in {path} was trained on another base model; train it again on this one.")
         self._inject(name, LoraConfig.from_pretrained(str(path)))
         saved = load_file(path / _WEIGHTS)

@@ -7,7 +7,8 @@ the reference is the base itself.
     separate   model (or adapter)     frozen model    model (or adapter) + head   frozen model + head
     shared     base + its adapter     base            base + its adapter + head   base + frozen adapter + head
 
-In either, the critic may instead be a head on the policy (`PolicyCritic`).
+In either, the critic may instead be a head on the policy (`PolicyCritic`), and the reward may be several models, each
+with an adapter or a model of its own (`keel.models.ensemble`).
 
 Shape suffixes: T rows of a forest, M masked tokens, B branches.
 """
@@ -29,6 +30,7 @@ from keel.maths.logprobs import Hold, TokenLogprobs, token_logprobs, token_logpr
 from keel.models.adapters import Adapters, Lora
 from keel.models.backbone import Backbone
 from keel.models.decoder import Decoder
+from keel.models.ensemble import Ensemble, places
 from keel.models.folder import classifier_like, write_language_model, write_scalar_model
 from keel.models.heads import ScalarHead
 from keel.models.passes import EXACT, Passes
@@ -70,7 +72,7 @@ class LanguageRole:
         self._decoder = decoder
         vocabulary = decoder.model.config.get_text_config().vocab_size
         products = decoder.backbone.passes.products
-        self._hold = Hold.of(vocabulary, products if products.itemsize < 4 else None)
+        self._hold = Hold.of(vocabulary, products if products.itemsize < 4 else None, decoder.model.device)
         self._weights = weights
 
     @property
@@ -183,11 +185,15 @@ class ScalarRole:
         The classifier's number at the last token that is not pad is the score. Adapters as in `LanguageRole.save`.
         """
         with new_folder(path) as draft:
-            score = self.head.weight
-            write_scalar_model(draft, self._weights.model, self._weights.state(), score, tokenizer)
-            _save_adapter(draft, self._weights)
-            if self._weights.adapter is not None:
-                save_file({"weight": score.detach()}, draft / _ADAPTER / _SCORE)
+            self.fill(draft, tokenizer)
+
+    def fill(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+        """What `save` writes, into a folder that is there."""
+        score = self.head.weight
+        write_scalar_model(folder, self._weights.model, self._weights.state(), score, tokenizer)
+        _save_adapter(folder, self._weights)
+        if self._weights.adapter is not None:
+            save_file({"weight": score.detach()}, folder / _ADAPTER / _SCORE)
 
     def _read(self, forest: Forest, rows: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
         self._weights.select()
@@ -242,6 +248,8 @@ class PolicyCritic:
 
 
 Critic = ScalarRole | PolicyCritic
+Judge = ScalarRole | Ensemble
+"""What the learned reward comes from."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +260,7 @@ class Roles:
     policy: LanguageRole
     reference: LanguageRole
     critic: Critic | None
-    reward: ScalarRole | None
+    reward: Judge | None
 
 
 def language_role(model: PreTrainedModel, lora: Lora | None, seed: int, passes: Passes = EXACT) -> LanguageRole:
@@ -324,19 +332,14 @@ def shared(
 ) -> Roles:
     """All roles on one frozen base: the policy starts as the base, and so as the reference.
 
-    `reward` is a folder that a reward role with an adapter on this very base has saved. The critic starts as a copy of
-    it ("reward"), or as the base with a head of zeros ("zero"), or is a head on the policy ("policy"); or there is
-    "none". Raises UserError where the folder does not fit.
+    `reward` is a folder that a reward role with an adapter on this very base has saved, or several such. The critic
+    starts as a copy of it, or of the first ("reward"), or as the base with a head of zeros ("zero"), or is a head on
+    the policy ("policy"); or there is "none". Raises UserError where the folder does not fit.
     """
     decoder = Decoder(base, passes)
     adapters = Adapters(base)
     adapters.add("policy", lora, seed)
-    frozen = None
-    if reward is not None:
-        adapters.load("reward", reward / _ADAPTER, trains=False)
-        frozen = ScalarRole(
-            decoder.backbone, _saved_head(reward).requires_grad_(False), Weights(base, adapters, "reward")
-        )
+    frozen = None if reward is None else _judge(base, decoder.backbone, adapters, reward)
     policy = LanguageRole(decoder, Weights(base, adapters, "policy"))
     valued: Critic | None = None
     if critic == "policy":
@@ -351,6 +354,33 @@ def shared(
     elif critic == "reward":
         raise ValueError("there is no reward model for the critic to start from")
     return Roles(policy, LanguageRole(decoder, Weights(base, adapters, None)), valued, frozen)
+
+
+def adapted_judge(base: PreTrainedModel, reward: Path, passes: Passes = EXACT) -> Judge:
+    """Reward models of the folder `reward`, frozen, as adapters on one base. Raises UserError as `shared` does."""
+    return _judge(base, Backbone(base, passes), Adapters(base), reward)
+
+
+def has_adapters(reward: Path) -> bool:
+    """Whether every reward model of the folder has an adapter, on some base; no weights are read."""
+    return all(Adapters.is_in(place.folder / _ADAPTER) for place in places(reward))
+
+
+def is_adapted(base: PreTrainedModel, reward: Path) -> bool:
+    """Whether every reward model of the folder has an adapter on this very base."""
+    adapters = Adapters(base)
+    return all(adapters.fits(place.folder / _ADAPTER) for place in places(reward))
+
+
+def _judge(base: PreTrainedModel, backbone: Backbone, adapters: Adapters, reward: Path) -> Judge:
+    found = places(reward)
+    members = []
+    for number, place in enumerate(found, start=1):
+        name = "reward" if number == 1 else f"reward-{number}"
+        adapters.load(name, place.folder / _ADAPTER, trains=False)
+        head = _saved_head(place.folder).requires_grad_(False)
+        members.append(ScalarRole(backbone, head, Weights(base, adapters, name)))
+    return members[0] if len(found) == 1 else Ensemble(tuple(members), tuple(place.zero for place in found))
 
 
 def _trained(model: PreTrainedModel, part: PreTrainedModel, name: str, lora: Lora | None, seed: int) -> Weights:

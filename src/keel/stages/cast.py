@@ -14,9 +14,23 @@ from keel.config import Model
 from keel.models.adapters import Lora
 from keel.models.backbone import Backbone
 from keel.models.decoder import Decoder
+from keel.models.ensemble import Ensemble, places
 from keel.models.heads import ScalarHead
-from keel.models.load import load_language_model, load_reward_model
-from keel.models.roles import LanguageRole, Roles, ScalarRole, Weights, language_role, scalar_role, separate, shared
+from keel.models.load import inspect_reward_model, load_language_model, load_reward_model
+from keel.models.members import Members
+from keel.models.roles import (
+    Judge,
+    LanguageRole,
+    Roles,
+    ScalarRole,
+    Weights,
+    adapted_judge,
+    has_adapters,
+    is_adapted,
+    language_role,
+    separate,
+    shared,
+)
 from keel.rollout.generator import Completion, Request
 from keel.rollout.local import LocalGenerator
 from keel.stages.workspace import Workspace
@@ -47,10 +61,18 @@ def policy_to_tune(space: Workspace) -> LanguageRole:
 
 def reward_to_train(space: Workspace) -> ScalarRole:
     """The supervised model with a fresh scalar head."""
-    model = _language(space, space.supervised)
-    drawn = torch.Generator().manual_seed(space.recipe.seed)
-    head = ScalarHead.normal(model.config.get_text_config().hidden_size, drawn)
-    return scalar_role(model, head, _lora(space.recipe.model), space.recipe.seed, space.passes)
+    return rewards_to_train(space, [space.recipe.seed]).roles[0]
+
+
+def rewards_to_train(space: Workspace, seeds: Sequence[int]) -> Members:
+    """The supervised model with a fresh scalar head for each seed; with adapters on one copy of it, else one each."""
+    lora = _lora(space.recipe.model)
+    models = [_language(space, space.supervised) for _ in (seeds if lora is None else seeds[:1])]
+    width = models[0].config.get_text_config().hidden_size
+    heads = [ScalarHead.normal(width, torch.Generator().manual_seed(seed)) for seed in seeds]
+    if lora is None:
+        return Members.apart(models, heads, space.passes)
+    return Members.adapted(models[0], heads, lora, seeds, space.passes)
 
 
 def frozen_language(space: Workspace, path: Path) -> LanguageRole:
@@ -59,11 +81,32 @@ def frozen_language(space: Workspace, path: Path) -> LanguageRole:
     return LanguageRole(Decoder(model, space.passes), Weights(model))
 
 
-def frozen_reward(space: Workspace, path: Path) -> ScalarRole:
-    """A reward model that only scores."""
-    model = load_reward_model(path, torch.float32, space.device).requires_grad_(False)
-    head = ScalarHead.of(model).requires_grad_(False)
-    return ScalarRole(Backbone(model, space.passes), head, Weights(model))
+def frozen_reward(space: Workspace, path: Path) -> Judge:
+    """A reward model that only scores, or several as one.
+
+    Several with adapters on the supervised model are read through them, on one copy of it.
+    """
+    folder = inspect_reward_model(path)  # where the hub's copy is, too
+    found = places(folder)
+    together = _on_one_base(space, folder) if len(found) > 1 else None
+    if together is not None:
+        return together
+    members = [_frozen_scalar(space, place.folder) for place in found]
+    return members[0] if len(members) == 1 else Ensemble(tuple(members), tuple(place.zero for place in found))
+
+
+def fits_the_supervised_model(space: Workspace, path: Path) -> bool:
+    """Whether all reward models of a folder are adapters on the supervised model, which is read to find out."""
+    folder = inspect_reward_model(path)
+    return has_adapters(folder) and is_adapted(_language(space, space.supervised), folder)
+
+
+def _on_one_base(space: Workspace, folder: Path) -> Judge | None:
+    """Reward models as adapters on the supervised model, which is not kept where it is another than theirs."""
+    if not has_adapters(folder):
+        return None
+    base = _language(space, space.supervised)
+    return adapted_judge(base, folder, space.passes) if is_adapted(base, folder) else None
 
 
 def online_roles(space: Workspace, reward: Path | None) -> Roles:
@@ -77,7 +120,10 @@ def online_roles(space: Workspace, reward: Path | None) -> Roles:
         start = start if recipe.rl.has_critic else "none"
         return shared(base, adapter_of(recipe.model), start, reward, recipe.seed, space.passes)
     policy, reference = (_language(space, space.supervised) for _ in range(2))
-    scored = None if reward is None else _scalar(space, reward)
+    alone = (
+        reward is not None and len(places(inspect_reward_model(reward))) == 1
+    )  # several are no role beside the others
+    scored = _scalar(space, reward) if reward is not None and alone else None
     critic: tuple[PreTrainedModel, ScalarHead] | Literal["policy"] | None
     if not recipe.rl.has_critic:
         critic = None
@@ -93,6 +139,12 @@ def online_roles(space: Workspace, reward: Path | None) -> Roles:
 
 def _language(space: Workspace, path: Path) -> PreTrainedModel:
     return load_language_model(path, torch.float32, space.device)
+
+
+def _frozen_scalar(space: Workspace, path: Path) -> ScalarRole:
+    model = load_reward_model(path, torch.float32, space.device).requires_grad_(False)
+    head = ScalarHead.of(model).requires_grad_(False)
+    return ScalarRole(Backbone(model, space.passes), head, Weights(model))
 
 
 def _scalar(space: Workspace, path: Path) -> tuple[PreTrainedModel, ScalarHead]:

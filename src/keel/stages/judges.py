@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -9,7 +11,10 @@ from transformers import PreTrainedTokenizerBase
 from keel.config import RewardTerm
 from keel.data.chat import Chat
 from keel.errors import UserError
-from keel.models.load import load_tokenizer
+from keel.maths.ensembles import mean_score, uncertainty_weighted, worst_case
+from keel.models.ensemble import Ensemble, Together, places
+from keel.models.load import inspect_reward_model, load_tokenizer
+from keel.models.roles import Judge
 from keel.rollout.score import Reader, as_sampled, retold
 from keel.stages.workspace import Workspace
 
@@ -22,6 +27,40 @@ def folder_of(space: Workspace, term: RewardTerm) -> Path:
     if not folder.is_dir():
         raise UserError(f"rl.reward: there is no reward model in {folder}; train one first, or name one by its path")
     return folder
+
+
+def members_of(space: Workspace, path: str | None) -> int:
+    """How many reward models the folder holds; the run's own may be yet to come."""
+    if path is None and ("reward" in space.stages or not space.model("reward").is_dir()):
+        return space.recipe.reward.kept
+    return len(places(inspect_reward_model(path or space.model("reward"))))
+
+
+def judges_of(space: Workspace) -> list[int]:
+    """The members of each term that is a model."""
+    return [members_of(space, term.path) for term in space.recipe.rl.reward if term.kind == "model"]
+
+
+def inspect_judge(folder: Path) -> None:
+    """UserError where a reward model, or one of several, could not be loaded; only names are read."""
+    for one in places(inspect_reward_model(folder)):
+        inspect_reward_model(one.folder)
+
+
+def judging(judge: Judge, term: RewardTerm) -> Judge:
+    """A model with several members says what the term wants of them; one model says what it says."""
+    return replace(judge, together=way_of(term)) if isinstance(judge, Ensemble) else judge
+
+
+def way_of(term: RewardTerm) -> Together:
+    """How a term's members become one score."""
+    match term.aggregate:
+        case "mean":
+            return mean_score
+        case "worst":
+            return worst_case
+        case "uncertainty":
+            return partial(uncertainty_weighted, penalty=term.penalty)
 
 
 def same_tokens(chat: Chat, other: PreTrainedTokenizerBase) -> bool:

@@ -9,7 +9,7 @@ arithmetic on metrics: the same ones raise the same alarms. Limits: `keel.config
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import fmean, median
 from typing import Any, Literal
@@ -33,6 +33,8 @@ REMEDY: Mapping[str, str] = {
     "draw more answers per update (rl.batch_size).",
     "truncated": "Raise rl.sampling.max_tokens, or make sure that the model learns to stop: SFT must train the "
     "end-of-text token, and rl.missing_eos_score should be below the usual reward.",
+    "disagreement": "The policy has come to answers that the reward models were not fitted to. Set aggregate: worst or "
+    "uncertainty in rl.reward, raise rl.kl.coef, or gather comparisons of the new policy's answers.",
     "clip_fraction": "Updates are too large for the data they rest on: lower rl.optimizer.lr or rl.epochs.",
     "explained_variance": "Give the critic a head start (rl.critic.warmup_updates), a larger rl.critic.lr, or start "
     "it from the reward model (rl.critic.init: reward).",
@@ -48,6 +50,11 @@ REMEDY: Mapping[str, str] = {
     "off what the policy would say.",
 }
 """What to do about each."""
+
+
+def disagreements(names: Iterable[str]) -> list[str]:
+    """The metrics that say how far the reward models of a term are apart: `reward/<term>/disagreement`."""
+    return [name for name in names if (parts := name.split("/"))[0] == "reward" and parts[2:] == [_APART]]
 
 
 def level(value: float, amber: float, red: float | None = None) -> Level:
@@ -229,9 +236,11 @@ class Alarms:
 
     def _take_note(self, step: int, metrics: Mapping[str, float]) -> None:
         window = self.settings.window
+        apart = [metrics[name] for name in disagreements(metrics)]
+        known = {**metrics, _APART: max(apart)} if apart else metrics
         for name, trend in self._trends.items():
-            if name in metrics and not (name == _FORESIGHT and step <= self._warmup):
-                trend.add(metrics[name], window)
+            if name in known and not (name == _FORESIGHT and step <= self._warmup):
+                trend.add(known[name], window)
         gold, proxy = (metrics.get(name, math.nan) for name in ("reward/gold", "reward"))
         finite = math.isfinite(gold) and math.isfinite(proxy)
         self._evaluated = finite and self._evaluations.add(gold, proxy, window)
@@ -264,11 +273,13 @@ Guard = Callable[[Alarms, Mapping[str, float]], Verdict | None]
 """What a guard says of the newest update; None where it has nothing to judge."""
 
 _FORESIGHT = "value/explained_variance"
+_APART = "disagreement"  # of the members of a term of the reward; of several terms the largest
 _TRENDS = (
     "kl",
     "length",
     "policy/entropy",
     "truncated",
+    _APART,
     "policy/clip_fraction",
     _FORESIGHT,
     "sampler_kl",
@@ -308,6 +319,16 @@ def _truncated(trend: Trend, settings: Guards) -> Verdict:
         f"{trend.now:.1%} of the answers are cut off at the token limit{_over(settings)} ({_from(limits, '.0%')})."
     )
     return Verdict(level(trend.now, *limits), trend.now, sentence)
+
+
+def _disagreement(trend: Trend, settings: Guards) -> Verdict:
+    limits = settings.disagreement
+    factor = trend.now / max(trend.start, 1e-9)
+    sentence = (
+        f"The reward models are {trend.now:.2g} apart in their scores{_over(settings)}: {factor:.2f} times the "
+        f"{trend.start:.2g} of the first updates ({_from(limits, 'g')})."
+    )
+    return Verdict(level(factor, *limits), factor, sentence)
 
 
 def _clip_fraction(trend: Trend, settings: Guards) -> Verdict:
@@ -385,6 +406,7 @@ _GUARDS: Mapping[str, Guard] = {
     "length": _of("length", _length),
     "entropy": _of("policy/entropy", _entropy),
     "truncated": _of("truncated", _truncated),
+    "disagreement": _of(_APART, _disagreement),
     "clip_fraction": _of("policy/clip_fraction", _clip_fraction),
     # the first window after the critic's warm-up is left out: a critic begins by knowing nothing
     "explained_variance": _of(_FORESIGHT, _explained_variance, windows=2),

@@ -5,7 +5,10 @@
 
 N prompts, prompt n with P_n pairs: every prompt weighs the same, however many answers to it were compared. The score of
 an answer is the scalar head at its last token. Source: InstructGPT (2203.02155), equation 1, where P_n = C(K,2);
-centring: 2312.09244. With `reward.annotators: learned` the votes themselves are predicted (`keel.training.crowd`).
+centring: 2312.09244. With `reward.annotators: learned` the votes themselves are predicted (`keel.training.crowd`), and
+with `reward.loss: plackett-luce` whole rankings are, of which prompt n has R_n:
+
+    L = 1/N·Σ_n [ 1/R_n·Σ_rankings −Σ_i (r_(i) − log Σ_{j≥i} exp r_(j)) + c/P_n·Σ_pairs (r_chosen + r_rejected)² ]
 """
 
 from __future__ import annotations
@@ -22,14 +25,16 @@ from torch import Tensor
 
 from keel.config import Reward
 from keel.data.forest import Tree
-from keel.maths.losses import bradley_terry, centring
+from keel.maths.losses import bradley_terry, centring, plackett_luce
 from keel.maths.reduce import mean_over
+from keel.models.ensemble import Scoring
 from keel.models.roles import ScalarRole
 from keel.training.batches import micro_batches
 from keel.training.checkpoint import FORGETFUL, Keeper
-from keel.training.comparisons import Comparisons, Pair
+from keel.training.comparisons import Comparisons, Pair, require_winners
 from keel.training.crowd import Crowd
 from keel.training.learner import Learner
+from keel.training.members import Turns
 from keel.training.order import count_steps, visits
 from keel.training.records import Record
 from keel.training.state import Part
@@ -54,7 +59,8 @@ class Fit:
 
 @dataclass(frozen=True)
 class _Read:
-    """Pairs whose answers were read: scores, labels, and the weight of each, 1 over the pairs of its prompt."""
+    """Pairs whose answers were read: scores, labels, and the weight of each, 1 over the pairs of its prompt. And the
+    scores of all B answers, as the prompts have them."""
 
     chosen: Float[Tensor, " P"]
     rejected: Float[Tensor, " P"]
@@ -62,6 +68,8 @@ class _Read:
     margin: Float[Tensor, " P"]
     weight: Float[Tensor, " P"]
     pairs: tuple[Pair, ...]
+    scores: Float[Tensor, " B"]
+    prompts: tuple[Comparisons, ...]
 
 
 def fit_reward(
@@ -77,17 +85,43 @@ def fit_reward(
 
     Returns what was learnt of the annotators, where the settings want them learnt.
     """
+    return fit_members([model], prompts, held_out, settings, [seed], record, keeper)
+
+
+def fit_members(
+    models: Sequence[ScalarRole],
+    prompts: Sequence[Comparisons],
+    held_out: Sequence[Comparisons],
+    settings: Reward,
+    seeds: Sequence[int],
+    record: Record,
+    keeper: Keeper = FORGETFUL,
+) -> Crowd | None:
+    """`fit_reward` for each of `models`, one after the other; a model's seed says in which order it meets the prompts.
+
+    Steps are counted through, and rows say whose they are. Annotators can be learnt along with one model only.
+    UserError for whole rankings where a pair has no winner.
+    """
+    if settings.loss == "plackett-luce":
+        require_winners(pair.probability for one in prompts for pair in one.pairs)
     steps = count_steps(len(prompts), settings.batch_size, settings.epochs, settings.max_steps)
-    learner = Learner(model.parameters(), settings.optimizer, steps)
-    crowd = Crowd(prompts, steps, learner.parameters[0].device) if settings.annotators == "learned" else None
-    parts: dict[str, Part] = {"record": record, "reward": learner}
+    turns = Turns(models, lambda model: Learner(model.parameters(), settings.optimizer, steps))
+    crowd = Crowd(prompts, steps, turns.learner.parameters[0].device) if settings.annotators == "learned" else None
+    parts: dict[str, Part] = {"record": record, "reward": turns}
     done = keeper.resume(parts if crowd is None else {**parts, "annotators": crowd})
-    order = visits(len(prompts), settings.batch_size, settings.epochs, settings.max_steps, seed)
-    for step, places in islice(enumerate(order, start=1), done, None):
-        batch = [prompts[place] for place in places]
+    order = (
+        (turn, own, places)
+        for turn, seed in enumerate(seeds)
+        for own, places in enumerate(
+            visits(len(prompts), settings.batch_size, settings.epochs, settings.max_steps, seed), start=1
+        )
+    )
+    for step, (turn, own, places) in islice(enumerate(order, start=1), done, None):
+        turns.go_to(turn)
+        model, batch = models[turn], [prompts[place] for place in places]
         start = time.perf_counter()
         deltas: list[Tensor] = []
-        report = learner.step(_shares(model, batch, settings, crowd, deltas))
+        report = turns.learner.step(_shares(model, batch, settings, crowd, deltas))
         if crowd is not None:
             crowd.move()
         right = list(chain.from_iterable(_right(torch.cat(deltas), batch)))
@@ -99,27 +133,31 @@ def fit_reward(
             "skipped": float(report.skipped),
             "pairs_per_second": sum(len(one.pairs) for one in batch) / (time.perf_counter() - start),
         }
-        if step == steps and held_out:
+        if len(models) > 1:
+            metrics["member"] = float(turn + 1)
+        if own == steps and held_out:
             fit = measure(model, held_out, settings.micro_tokens)
             metrics |= {
                 "held_out/accuracy": fit.accuracy,
                 "held_out/loss": fit.loss,
                 "held_out/calibration": fit.calibration,
             }
-        if step % settings.log_every == 0 or step in (1, steps):
+        if own % settings.log_every == 0 or own in (1, steps):
             record.write(step, metrics)
         keeper.after(step)
     return crowd
 
 
-def measure(model: ScalarRole, prompts: Sequence[Comparisons], budget: int | None) -> Fit:
-    """Accuracy, loss and calibration of the model on the pairs of prompts, without training."""
-    with torch.no_grad():
-        reads = list(_read(model, prompts, budget))
-    delta, p, weight = (
-        torch.cat(parts).float().cpu()
-        for parts in zip(*((one.chosen - one.rejected, one.probability, one.weight) for one in reads), strict=True)
-    )
+def measure(model: Scoring, prompts: Sequence[Comparisons], budget: int | None) -> Fit:
+    """Accuracy, loss and calibration of the model (or of several as one) on the pairs of prompts, without training."""
+    return fit_of(scores(model, [one.tree for one in prompts], budget), prompts)
+
+
+def fit_of(numbers: Float[Tensor, " B"], prompts: Sequence[Comparisons]) -> Fit:
+    """The same of the scores of every answer to every prompt, in order."""
+    chosen, rejected, probabilities, _, shares = zip(*_rows(prompts), strict=True)
+    delta = numbers[list(chosen)] - numbers[list(rejected)]
+    p, weight = torch.tensor(probabilities), torch.tensor(shares)
     loss = (bradley_terry(delta, torch.zeros_like(delta), p, torch.zeros_like(p)) * weight).sum().item() / len(prompts)
     bins = calibration(delta.sigmoid(), p, bins=10)
     error = sum(share * abs(predicted - actual) for predicted, actual, share in bins)
@@ -127,7 +165,7 @@ def measure(model: ScalarRole, prompts: Sequence[Comparisons], budget: int | Non
     return Fit(_share(list(chain.from_iterable(right))), loss, error, bins, right)
 
 
-def scores(model: ScalarRole, trees: Sequence[Tree], budget: int | None) -> Float[Tensor, " B"]:
+def scores(model: Scoring, trees: Sequence[Tree], budget: int | None) -> Float[Tensor, " B"]:
     """The score of every branch of every tree, in order, on the CPU; units of reward."""
     with torch.no_grad():
         parts = [model.scores(micro.forest) for micro in micro_batches(trees, budget, model)]
@@ -166,27 +204,39 @@ def _shares(
         yield crowd.prior()
     for read in _read(model, prompts, settings.micro_tokens):
         margin = read.margin if settings.margin == "stated" else torch.zeros_like(read.margin)
+        centred = settings.centring * centring(read.chosen, read.rejected)
+        deltas.append((read.chosen - read.rejected).detach().float().cpu())
+        if settings.loss == "plackett-luce":
+            yield mean_over(_whole(read), len(prompts)) + mean_over(centred * read.weight, len(prompts))
+            continue
         if crowd is None:
             loss = bradley_terry(read.chosen, read.rejected, read.probability, margin)
         else:
             loss = crowd.surprise(read.chosen - read.rejected, read.pairs)
-        loss = loss + settings.centring * centring(read.chosen, read.rejected)
-        deltas.append((read.chosen - read.rejected).detach().float().cpu())
-        yield mean_over(loss * read.weight, len(prompts))
+        yield mean_over((loss + centred) * read.weight, len(prompts))
 
 
-def _read(model: ScalarRole, prompts: Sequence[Comparisons], budget: int | None) -> Iterator[_Read]:
+def _whole(read: _Read) -> Float[Tensor, " R"]:
+    """How surprising each ranking is, over the rankings of its prompt; nats."""
+    first = accumulate((len(one.tree.branches) for one in read.prompts), initial=0)
+    rankings = [
+        ([start + place for place in ranking], 1 / len(one.rankings))
+        for start, one in zip(first, read.prompts, strict=False)
+        for ranking in one.rankings
+    ]
+    answers = torch.tensor([answer for ranking, _ in rankings for answer in ranking])
+    group = torch.tensor([number for number, (ranking, _) in enumerate(rankings) for _ in ranking])
+    weight = torch.tensor([weight for _, weight in rankings])
+    device = read.scores.device
+    return plackett_luce(read.scores[answers.to(device)], group.to(device)) * weight.to(device)
+
+
+def _read(model: Scoring, prompts: Sequence[Comparisons], budget: int | None) -> Iterator[_Read]:
     """The pairs of all prompts, micro-batch by micro-batch, in order; every answer is read once."""
     for micro in micro_batches([one.tree for one in prompts], budget, model):
         numbers = model.scores(micro.forest)
         part = [prompts[place] for place in micro.places]
-        first = accumulate((len(one.tree.branches) for one in part), initial=0)
-        rows = [
-            (start + pair.chosen, start + pair.rejected, pair.probability, pair.margin, 1 / len(one.pairs))
-            for start, one in zip(first, part, strict=False)
-            for pair in one.pairs
-        ]
-        chosen, rejected, *columns = zip(*rows, strict=True)
+        chosen, rejected, *columns = zip(*_rows(part), strict=True)
         probability, margin, weight = (torch.tensor(column).to(numbers.device) for column in columns)
         yield _Read(
             numbers[list(chosen)],
@@ -195,7 +245,20 @@ def _read(model: ScalarRole, prompts: Sequence[Comparisons], budget: int | None)
             margin,
             weight,
             tuple(pair for one in part for pair in one.pairs),
+            numbers,
+            tuple(part),
         )
+
+
+def _rows(prompts: Sequence[Comparisons]) -> list[tuple[int, int, float, float, float]]:
+    """For each pair: its two answers among those of all prompts, probability, margin, and 1 over the pairs of its
+    prompt."""
+    first = accumulate((len(one.tree.branches) for one in prompts), initial=0)
+    return [
+        (start + pair.chosen, start + pair.rejected, pair.probability, pair.margin, 1 / len(one.pairs))
+        for start, one in zip(first, prompts, strict=False)
+        for pair in one.pairs
+    ]
 
 
 def _right(delta: Float[Tensor, " P"], prompts: Sequence[Comparisons]) -> tuple[tuple[bool, ...], ...]:
