@@ -26,7 +26,7 @@ from keel import pipeline
 from keel.config import Recipe, load_recipe
 from keel.data.chat import Chat
 from keel.display import SilentDisplay
-from keel.models.roles import ScalarRole
+from keel.models.ensemble import Scoring
 from keel.process import set_up
 from keel.stages.answers import answers
 from keel.stages.cast import frozen_reward
@@ -84,7 +84,7 @@ def _said(rollout: Rollout) -> Conversation:
     return (Message("assistant", rollout.text),)
 
 
-def accuracy_of(model: ScalarRole, chat: Chat, pairs: Sequence[tuple[Preference, float]]) -> float:
+def accuracy_of(model: Scoring, chat: Chat, pairs: Sequence[tuple[Preference, float]]) -> float:
     """How often a reward model ranks them as gold does."""
     read = scores(model, [chat.preference(pair) for pair, _ in pairs], None).tolist()
     right = [(one - other) * gap > 0 for one, other, (_, gap) in zip(read[::2], read[1::2], pairs, strict=True)]

@@ -15,6 +15,8 @@ from keel.errors import UserError
 from keel.preferences.store import PreferenceStore
 from keel.stages.lineage import Lineage
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 FEW: dict[str, Any] = {
     "log.to": [], "preflight": "off", "sft.limit": 64, "sft.batch_size": 8, "preferences.count": 24,
     "preferences.sampling.max_tokens": 32, "reward.batch_size": 8, "rl.limit": 32, "rl.updates": 1,
@@ -87,6 +89,36 @@ def test_the_same_command_keeps_what_is_there_and_adds_rounds(looped: tuple[Path
     assert [one["directory"] for one in written["rounds"]] == ["round-1", "round-2"]
     assert written["rounds"][1]["pairs"] > written["rounds"][0]["pairs"]
     assert "round  pairs" in str(again)
+
+
+SELECTING = {**FEW, "preferences.select": "bald", "preferences.budget": 10}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"reward.members": 1},
+        {"reward.members": 3, "reward.combine": "weights"},
+        {"reward.members": 1, "preferences.scorer": "there"},
+    ],
+)
+def test_rounds_that_would_leave_one_reward_model_to_select_by_are_refused(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"--reward\.members 3 or more and --reward\.combine scores"):
+        rounds.loop(load_recipe("recipes/smoke.yaml", {**SELECTING, **changes}), 2, tmp_path, SilentDisplay())
+    assert not list(tmp_path.iterdir())
+
+
+def test_each_round_selects_by_the_round_before(tmp_path: Path) -> None:
+    given = {**SELECTING, "reward.members": 3, "preferences.random_share": 0.5}
+    unnamed = load_recipe("recipes/smoke.yaml", given)
+    first = rounds._first(unnamed, SilentDisplay()).preferences
+    assert (first.select, first.scorer, first.random_share) == ("random", None, 0.2)
+    for recipe in (unnamed, load_recipe("recipes/smoke.yaml", {**given, "preferences.scorer": "there"})):
+        second = rounds.of_round(recipe, 2, tmp_path).preferences
+        assert (second.select, second.random_share) == ("bald", 0.5)
+        assert second.scorer == str(tmp_path / "round-1" / "reward" / "model")
 
 
 def test_what_cannot_go_round_is_refused(tmp_path: Path) -> None:

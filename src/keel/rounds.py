@@ -72,7 +72,7 @@ def loop(recipe: Recipe, rounds: int, directory: Path, display: Display) -> Loop
         display.note(f"round {number} of {rounds}")
         place = directory / f"round-{number}"
         if number == 1:
-            done.append(pipeline.run(recipe, place, display))
+            done.append(pipeline.run(_first(recipe, display), place, display))
         else:
             done.append(pipeline.run_round(of_round(recipe, number, directory), place, display))
         write_json(directory / "loop.json", Loop(tuple(done)).to_json())
@@ -91,7 +91,18 @@ def of_round(recipe: Recipe, number: int, directory: Path) -> Recipe:
         "preferences.skip": recipe.preferences.skip + (number - 1) * recipe.preferences.count,
         "preferences.earlier": [str(one / DATABASE) for one in before],
     }
+    if recipe.preferences.select != "random":
+        changes = {**changes, "preferences.scorer": str(before[-1] / "reward" / "model")}
     return changed(recipe, changes)
+
+
+def _first(recipe: Recipe, display: Display) -> Recipe:
+    """The recipe of the first round: before it there is no reward model to select pairs by, unless one is named."""
+    if recipe.preferences.select == "random" or recipe.preferences.scorer is not None:
+        return recipe
+    display.note("the first round's pairs are chosen at random: there is no reward model yet")
+    share = type(recipe.preferences).model_fields["random_share"].default
+    return changed(recipe, {"preferences.select": "random", "preferences.random_share": share})
 
 
 def _can_go_round(recipe: Recipe) -> None:
@@ -100,6 +111,12 @@ def _can_go_round(recipe: Recipe) -> None:
         raise UserError(
             "a loop asks anew in every round, and these labels are of answers that exist already; set "
             "--preferences.judges people, or use a built-in task"
+        )
+    settings = recipe.preferences
+    if settings.select != "random" and recipe.reward.kept < 2:
+        raise UserError(
+            f"preferences.select: {settings.select} reads several reward models, and a round would leave one for the "
+            "next; set --reward.members 3 or more and --reward.combine scores"
         )
     if recipe.task is None and recipe.rl.prompts is None:
         raise UserError("a loop makes a new policy in every round, and needs something to practise on: rl.prompts")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from keel.config.parts import Sampling
 from keel.config.section import Count, Fraction, NoPlace, Place, Positive, Section, Several, Whole
@@ -93,6 +93,23 @@ class Preferences(Section):
 
     sampling: Sampling = Sampling()
 
+    budget: Count | None = None
+    """Most pairs that are judged (of ranked answers: prompts); null = each pair of different answers."""
+
+    select: Literal["random", "disagreement", "bald", "double-thompson"] = "random"
+    """Which pairs are judged where there are more than budget: any; those on which the members of scorer disagree most
+    (2310.02743 and others), or about which a vote would say most (bald, Houlsby et al. 2011); or each prompt's best in
+    the eyes of two members (2402.00396). On Town Desk none has been shown to need fewer labels than random. Any other
+    than random needs a budget, and pairs: of whole rankings (people.ranked) the choice is random."""
+
+    random_share: Fraction = 0.2
+    """Where select is not random: share of the draws that take any pair, so that each has a known chance, and what is
+    measured on those that were chosen can be weighed back to all. chosen.jsonl has the chances."""
+
+    scorer: NoPlace = None
+    """Reward model with several members (reward.members) by which pairs are selected; null = there is none. In `keel
+    loop` it selects those of the first round; after that the members of the round before do."""
+
     annotators: Count = 5
     """How many simulated people judge."""
 
@@ -116,3 +133,34 @@ class Preferences(Section):
 
     ties: Literal["keep", "drop"] = "keep"
     """A pair without a winner is kept as even (probability ½), or dropped."""
+
+    @model_validator(mode="after")
+    def _has_a_use_for_all(self) -> Preferences:
+        by_members = self.select != "random"
+        default = type(self).model_fields["random_share"].default
+        faults = (
+            (
+                by_members and self.budget is None,
+                "{key}: there is a choice only where not every pair is judged; set preferences.budget, or use random",
+                "select",
+            ),
+            (
+                by_members and self.judges == "people" and self.people.ranked,
+                "{key}: it chooses pairs, and people rank all answers to a prompt (preferences.people.ranked); use "
+                "random",
+                "select",
+            ),
+            (
+                not by_members and self.scorer is not None,
+                "{key} is not read where preferences.select is random; leave it out or choose another way to select",
+                "scorer",
+            ),
+            (
+                not by_members and self.random_share != default,
+                "{key} changes nothing where preferences.select is random; leave it out or choose another way to "
+                "select",
+                "random_share",
+            ),
+        )
+        self.refuse(faults)
+        return self

@@ -35,6 +35,7 @@ from keel.stages.fingerprints import of_rows
 from keel.stages.inputs import model_read
 from keel.stages.left_out import left_out
 from keel.stages.lineage import Input
+from keel.stages.selecting import check_selecting, selected, selection
 from keel.stages.workspace import Facts, Workspace
 from keel.types import Message, Preference, Prompt, Ranking, Rollout
 
@@ -44,6 +45,9 @@ _FILES = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm")
 def check_collecting(space: Workspace) -> None:
     """UserError where there is nobody to judge, a file cannot be read, or people's judgements would be lost."""
     recipe = space.recipe
+    given = recipe.reward.data is not None or recipe.preferences.labels.data is not None
+    if given and recipe.preferences.budget is not None:
+        raise UserError("preferences.budget: these answers are judged already; use --reward.limit or fewer rows")
     if recipe.reward.data is not None:
         space.sources.comparisons(recipe.reward.data, recipe.reward.columns)
         return
@@ -58,6 +62,7 @@ def check_collecting(space: Workspace) -> None:
         _prompts(space)
         if recipe.preferences.policy is not None:
             space.chat(inspect_language_model(_asked_model(space)))
+        check_selecting(space)
     for path in recipe.preferences.earlier:
         _existing(path)
     if recipe.preferences.judges == "people":
@@ -76,7 +81,10 @@ def collecting_reads(space: Workspace) -> dict[str, Input]:
         labels = space.sources.labels(recipe.preferences.labels)
         return {"labels": Input(recipe.preferences.labels.data, of_rows([*labels.items, *labels.judgements]))}
     prompts = Input(recipe.preferences.prompts or "the task's own", of_rows(_prompts(space)))
-    return {**model_read(space, _asked_model(space), "model"), "prompts": prompts}
+    found = {**model_read(space, _asked_model(space), "model"), "prompts": prompts}
+    if recipe.preferences.scorer is not None:
+        found |= model_read(space, place(recipe.preferences.scorer), "scorer")
+    return found
 
 
 def collect_preferences(space: Workspace) -> None:
@@ -120,6 +128,14 @@ def preferences_of(space: Workspace) -> Sequence[Preference | Ranking]:
             aggregate = aggregated(store.items(), collect(store.counted()), recipe.preferences.aggregate)
             found += to_preferences(store.items(), aggregate, recipe.preferences.ties, STEP)
     return found
+
+
+def preferences_of_labels(space: Workspace) -> list[Preference]:
+    """What the table of verdicts comes to, before anything is in a database."""
+    settings = space.recipe.preferences
+    labels = space.sources.labels(settings.labels)
+    aggregate = aggregated(labels.items, collect(labels.judgements), settings.aggregate)
+    return to_preferences(labels.items, aggregate, settings.ties, STEP)
 
 
 def prompts_to_compare(space: Workspace) -> Asked:
@@ -212,7 +228,7 @@ def _ask(space: Workspace, store: PreferenceStore) -> Facts:
     prompts = asked.prompts[: settings.count]
     facts = {"prompts": len(prompts), **asked.left_out}
     if key in asked_for(store.database):
-        return facts
+        return {**facts, **selection(space)}
     model = _asked_model(space)
     rollouts = answers(space, model, prompts, settings.sampling, settings.samples_per_prompt)
     make = _groups if settings.judges == "people" and settings.people.ranked else _pairs
@@ -222,9 +238,9 @@ def _ask(space: Workspace, store: PreferenceStore) -> Facts:
             "preferences.sampling: the answers to a prompt are all the same, so there is nothing to compare; raise "
             "--preferences.sampling.temperature"
         )
-    store.add_items(items)
+    store.add_items(selected(space, items))
     note_asked(store.database, key)
-    return facts
+    return {**facts, **selection(space)}
 
 
 def _judge(space: Workspace, store: PreferenceStore) -> Facts:
