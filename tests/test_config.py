@@ -323,6 +323,62 @@ def test_an_override_that_is_wrong_is_named() -> None:
             "recipe.yaml:3: rl.minibatches must leave each minibatch a prompt "
             "(batch_size / samples_per_prompt of them), found 3 (a whole number)",
         ),
+        # settings that nothing would read
+        (
+            "ppo: {reward: [{penalty: 0.5}]}\n",
+            "recipe.yaml:1: rl.reward.0.penalty changes nothing with aggregate: mean, but only with uncertainty; leave "
+            "it out or choose that, found 0.5 (a number)",
+        ),
+        (
+            "ppo: {reward: [{kind: function, path: a.py:b, aggregate: worst}]}\n",
+            "recipe.yaml:1: rl.reward.0.aggregate brings the scores of reward models together, and a function gives "
+            'one; leave it out, found "worst" (text)',
+        ),
+        (
+            "ppo: {reward: [{kind: function, path: a.py:b, penalty: 0.4}]}\n",
+            "recipe.yaml:1: rl.reward.0.penalty changes nothing with aggregate: mean, but only with uncertainty; leave "
+            "it out or choose that, found 0.4 (a number)",
+        ),
+        *(
+            (
+                f"reward: {reward}\nppo: {{reward: [{{path: there}}, {{aggregate: worst}}]}}\n",
+                "recipe.yaml:2: rl.reward: aggregate brings several reward models together, and this run keeps one; "
+                "set reward.members to 3 or more (with reward.combine: scores), or leave aggregate out, found "
+                '"worst" (text)',
+            )
+            for reward in ("{members: 1}", "{members: 3, combine: weights}")
+        ),
+        (
+            "preferences: {select: bald}\n",
+            "recipe.yaml:1: preferences.select: there is a choice only where not every pair is judged; set "
+            'preferences.budget, or use random, found "bald" (text)',
+        ),
+        (
+            "preferences: {select: bald, budget: 9, judges: people, people: {ranked: true}}\n",
+            "recipe.yaml:1: preferences.select: it chooses pairs, and people rank all answers to a prompt "
+            '(preferences.people.ranked); use random, found "bald" (text)',
+        ),
+        (
+            "preferences: {budget: 9, scorer: there}\n",
+            "recipe.yaml:1: preferences.scorer is not read where preferences.select is random; leave it out or choose "
+            'another way to select, found "there" (text)',
+        ),
+        (
+            "preferences: {budget: 9, random_share: 0.5}\n",
+            "recipe.yaml:1: preferences.random_share changes nothing where preferences.select is random; leave it out "
+            "or choose another way to select, found 0.5 (a number)",
+        ),
+        (
+            "reward: {loss: plackett-luce}\npreferences: {aggregate: mean, ties: drop}\n",
+            "recipe.yaml:2: preferences.aggregate: reward.loss: plackett-luce reads who comes before whom, and only "
+            "majority says that for certain; use majority (with preferences.ties: drop), or reward.loss: pairs, found "
+            '"mean" (text)',
+        ),
+        (
+            "reward: {loss: plackett-luce}\ntask: null\npreferences: {judges: people, prompts: there}\n",
+            "recipe.yaml:3: preferences.ties: reward.loss: plackett-luce has no place for a tie; use drop, or "
+            'reward.loss: pairs, found "keep" (text)',
+        ),
         # YAML itself
         ("", "recipe.yaml: the recipe is empty; `keel init DIR` writes one to start from"),
         ("# nothing\n", "recipe.yaml: the recipe is empty; `keel init DIR` writes one to start from"),
@@ -361,6 +417,22 @@ def test_an_override_that_is_wrong_is_named() -> None:
 )
 def test_what_is_wrong_is_said_in_a_sentence_with_its_place(text: str, sentence: str, tmp_path: Path) -> None:
     assert complaint(tmp_path, text) == sentence
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "reward: {members: 3}\nppo: {reward: [{aggregate: uncertainty, penalty: 0.5}]}\n",
+        "ppo: {reward: [{path: there, aggregate: worst}]}\n",
+        "preferences: {select: bald, budget: 9, random_share: 0.5, scorer: there}\n",
+        "preferences: {budget: 9, judges: people, people: {ranked: true}}\n",
+        "reward: {loss: plackett-luce}\npreferences: {ties: drop}\n",
+        "task: null\nreward: {loss: plackett-luce, data: there}\n",
+        "task: null\nreward: {loss: plackett-luce}\npreferences: {labels: {data: there}, aggregate: mean}\n",
+    ],
+)
+def test_settings_that_something_reads_are_accepted(text: str, tmp_path: Path) -> None:
+    assert loaded(tmp_path, text) != Recipe()
 
 
 def test_a_list_of_lists_of_lists_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
@@ -525,17 +597,26 @@ def test_a_written_recipe_can_be_given_another_method(method: str, tmp_path: Pat
     """`keel init` leaves a method's choices to the method; a resolved recipe says them all."""
     written = dump_recipe(Recipe(), left_to_method=True)
     assert loaded(tmp_path, written) == Recipe()
-    other = written.replace("method: ppo", f"method: {method}").replace(
-        "samples_per_prompt: 1\n", "samples_per_prompt: 4\n"
-    )
-    made, own = loaded(tmp_path, other).rl, Recipe.model_validate({"method": method}).rl
-    assert (made.credit, made.surrogate, made.mean, made.kl.place) == (
-        own.credit,
-        own.surrogate,
-        own.mean,
-        own.kl.place,
-    )
-    assert loaded(tmp_path, dump_recipe(Recipe.model_validate({"method": method}))).rl == own
+    made = loaded(tmp_path, written.replace("method: ppo", f"method: {method}"))
+    assert made == Recipe.model_validate({"method": method})
+    assert loaded(tmp_path, dump_recipe(made)) == made
+
+
+def test_a_fault_in_what_nobody_wrote_says_whose_choice_it_is(tmp_path: Path) -> None:
+    sentence = "rl.samples_per_prompt must divide batch_size, found 64 (a whole number), which is what method grpo has"
+    assert sentence in complaint(tmp_path, "method: grpo\nrl: {batch_size: 32}\n")
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        load_recipe(None, {"method": "grpo", "rl.batch_size": 32})
+    said = complaint(tmp_path, "method: grpo\nrl: {batch_size: 32, samples_per_prompt: 5}\n")
+    assert said.endswith("found 5 (a whole number)")
+
+
+def test_what_a_recipe_says_otherwise_than_its_method_is_written_down(tmp_path: Path) -> None:
+    mine = Recipe.model_validate({"method": "gspo", "rl": {"clip": 0.1, "kl": {"coef": 0.3}}})
+    written = dump_recipe(mine, left_to_method=True)
+    assert loaded(tmp_path, written) == mine
+    other = loaded(tmp_path, written.replace("method: gspo", "method: dapo"))
+    assert (other.rl.clip, other.rl.clip_high, other.rl.kl.coef, other.rl.redraws) == (0.1, 0.28, 0.3, 8)
 
 
 def test_the_section_may_still_be_called_ppo(tmp_path: Path) -> None:
@@ -574,7 +655,18 @@ def test_cautions_say_where_the_kl_does_not_lead_to_what_it_promises() -> None:
     assert said("ppo") == ""
     assert said("rloo") == ""
     assert "β·π_ref/(λ − r)" in said("grpo")
-    assert "β becomes β·σ" in said("grpo")
+    assert "β becomes β·σ, another one for each prompt" in said("grpo")
+    assert "β becomes β·σ, another" not in said("grpo", kl={"place": "reward", "estimator": "k1"})
+    assert "λ" not in said("grpo", kl={"weight": "ratio"})
+    assert "weighted by the ratio, it has another" in said("grpo", kl={"estimator": "k2", "weight": "ratio"})
+    assert "β·σ, with σ that of the update" in said("reinforce++-baseline")
+    assert "β·4/3" in said("reinforce++-baseline")
+    assert said("reinforce++-baseline", whiten="none", credit="leave-one-out") == ""
+    assert "Nothing holds the policy" in said("rft")
+    idle = said("rloo", gamma=0.9, clip=0.1, kl={"coef": 0.1})
+    assert "Nothing reads rl.gamma and rl.clip with rl.credit: leave-one-out and rl.surrogate: plain." in idle
+    assert "Nothing reads rl.mean" in said("online-dpo", mean="sequence")
+    assert said("ppo", gamma=0.9, lam=0.5, value_clip=0.1, value_coef=1.0, clip=0.1, clip_high=0.3) == ""
     assert "long answer weighs less" in said("grpo")
     assert "expected gradient of 0" in said("grpo", kl={"estimator": "k1"})
     assert "biased gradient" in said("ppo", kl={"estimator": "k3"})

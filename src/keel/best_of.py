@@ -27,7 +27,7 @@ from keel.rollout.score import LearnedReward
 from keel.stages.answers import answers
 from keel.stages.cast import frozen_reward
 from keel.stages.evaluation import gold, prompts_to_judge
-from keel.stages.judges import reading
+from keel.stages.judges import judging, reading
 from keel.stages.workspace import Workspace, open_workspace
 from keel.types import Rollout
 
@@ -114,7 +114,8 @@ def best_of_n(
 
 def _scores(space: Workspace, folder: Path, said: Sequence[Rollout]) -> list[float]:
     reader, _ = reading(space, space.chat(space.supervised), folder)
-    scorer = LearnedReward(frozen_reward(space, folder), reader, budget=space.recipe.rl.micro_tokens)
+    judge = judging(frozen_reward(space, folder), space.recipe.own_term)
+    scorer = LearnedReward(judge, reader, budget=space.recipe.rl.micro_tokens)
     return [one.reward for one in scorer.score(said)]
 
 

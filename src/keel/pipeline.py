@@ -11,7 +11,7 @@ from keel.config import OFFLINE, ONLINE, Method, Recipe, dump_recipe
 from keel.data.write import write_json, write_text
 from keel.diagnostics.provenance import maker
 from keel.diagnostics.report import write_report
-from keel.display import Display
+from keel.display import Display, SilentDisplay
 from keel.errors import UserError
 from keel.models.load import inspect_language_model
 from keel.preflight.stages import preflight
@@ -32,7 +32,7 @@ from keel.stages.preferences import (
     preferences_of,
 )
 from keel.stages.reuse import CHECKPOINTS, Decision, decide, holds_work, put_aside, report_of
-from keel.stages.reward import reward_modelling, reward_modelling_reads
+from keel.stages.reward import check_reward_modelling, reward_modelling, reward_modelling_reads
 from keel.stages.sft import check_fine_tuning, fine_tuning, fine_tuning_reads
 from keel.stages.workspace import (
     Facts,
@@ -92,6 +92,16 @@ def run_before(recipe: Recipe, directory: Path, display: Display) -> Summary:
     )
 
 
+def is_finished(recipe: Recipe, directory: Path) -> bool:
+    """Whether the folder holds all that `run` would make of the recipe, so that it would keep every stage."""
+    try:
+        stages = stages_of(recipe)
+        space = checked(stages, recipe, directory, SilentDisplay())
+        return all(_foreseen(name, space, ())[0].action == "keep" for name in stages)
+    except UserError:
+        return False
+
+
 def run_stage(name: Literal["sft", "reward"] | Method, recipe: Recipe, directory: Path, display: Display) -> Summary:
     """One stage by itself, on what the recipe or the folder already holds; it says which model it starts from."""
     gathers = name == "reward" or (name in OFFLINE and recipe.dpo.data is None)
@@ -131,15 +141,12 @@ def _answers_made(space: Workspace) -> dict[str, str]:
     return {"answers.jsonl": of_file(path)} if path.is_file() else {}
 
 
-def _nothing_to_check(_: Workspace) -> None: ...
-
-
 _STAGES: Mapping[StageName, Stage] = {
     "sft": Stage(check_fine_tuning, fine_tuning_reads, fine_tuning, _model_of("sft")),
     "preferences": Stage(
         check_collecting, collecting_reads, collect_preferences, _preferences_made, files_of_preferences
     ),
-    "reward": Stage(_nothing_to_check, reward_modelling_reads, reward_modelling, _model_of("reward")),
+    "reward": Stage(check_reward_modelling, reward_modelling_reads, reward_modelling, _model_of("reward")),
     **{name: Stage(check_practising, practising_reads, practising, _model_of(name)) for name in ONLINE},
     "dpo": Stage(check_preferring, preferring_reads, preferring, _model_of("dpo")),
     "evaluation": Stage(check_evaluation, evaluation_reads, evaluation, _answers_made),
@@ -291,12 +298,19 @@ def _built_on(space: Workspace) -> dict[str, Facts]:
     names: list[StageName] = []
     if "sft" not in space.stages and _same(space.supervised, space.model("sft")):
         names.append("sft")
-    rewards = (term.path for term in space.recipe.rl.reward if term.kind == "model")
-    judged = any(path is None or _same(Path(path), space.model("reward")) for path in rewards)
-    if space.recipe.method in space.stages and "reward" not in space.stages and judged:
+    if space.recipe.method in space.stages and "reward" not in space.stages and _leans_on_a_reward_model(space):
         names += ["preferences", "reward"]
     found = {name: report_of(space.directory, name) for name in names}
     return {name: facts for name, facts in found.items() if facts}
+
+
+def _leans_on_a_reward_model(space: Workspace) -> bool:
+    """Whether the folder's reward model is what the policy practised for, or its judge."""
+    if space.reports.get("evaluation", {}).get("judge") == "reward":
+        return True
+    rewards = (term.path for term in space.recipe.rl.reward if term.kind == "model")
+    practises = space.recipe.method in ONLINE
+    return practises and any(path is None or _same(Path(path), space.model("reward")) for path in rewards)
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -42,6 +42,12 @@ _LOSSES: Mapping[str, str] = {
     "orpo": "ORPO",
     "simpo": "SimPO",
 }
+_HELD: Mapping[str, str] = {
+    "rl.kl": ", while a KL penalty held it near to what it was",
+    "dpo.beta": ", while the loss of its pairs held it near to what it was",
+    "None": ", and nothing held it near to what it was",
+}
+"""By what a stage says of itself; one that does not say was made before it was asked."""
 _LINES = 6  # of one answer on the terminal
 
 
@@ -283,9 +289,10 @@ def _tell_reward(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _tell_practice(title: str, facts: Mapping[str, Any]) -> Iterator[str]:
+    held = _HELD.get(str(facts.get("held_by", "")), "")
     yield (
         f"{title} then tuned the model in {_count(facts.get('updates'), 'round')} of answering and learning to score "
-        "higher with the reward, while a KL penalty held it near to what it was."
+        f"higher with the reward{held}."
     )
     if facts.get("stopped"):
         best = facts.get("best")
@@ -332,13 +339,15 @@ def _page(summary: Summary) -> Iterator[str]:
 
 
 def _numbers(summary: Summary) -> Iterator[str]:
-    start = before(summary)
+    start, measured = before(summary), summary.stages.get("evaluation", {})
     if summary.gold_base is not None and summary.gold_sft is not None and summary.gold_policy is not None:
-        most = summary.stages.get("evaluation", {}).get("gold_max")
+        most, low, high = (measured.get(name) for name in ("gold_max", "gold_gain_low", "gold_gain_high"))
+        rose = "" if low is None or high is None else f" The gain over {start} lies within {low:+.2f} and {high:+.2f}."
         yield from _fact(
             "gold score",
             f"base {summary.gold_base:.2f} → {start} {summary.gold_sft:.2f} → {summary.title} {summary.gold_policy:.2f}"
             + (f", at most {most:g}." if most else ".")
+            + rose
             + " The task's own measure of a good answer, hidden from every model.",
         )  # fmt: skip
     if summary.reward_sft is not None and summary.reward_policy is not None:

@@ -60,6 +60,7 @@ CHECKS = {
     "length": "Length of answers",
     "policy__entropy": "Variety (entropy)",
     "truncated": "Answers cut off",
+    "reward__learned__disagreement": "Reward models agree",
     "policy__clip_fraction": "Clipped tokens",
     "value__explained_variance": "Critic",
     "sampler_kl": "Sampler against trainer",
@@ -86,6 +87,10 @@ CHECKS = {
         ("truncated", flat(0.049), "ok"),
         ("truncated", late(0.051, 0.0), "amber"),
         ("truncated", late(0.201, 0.0), "red"),
+        ("reward__learned__disagreement", late(0.29, 0.2), "ok"),
+        ("reward__learned__disagreement", late(0.31, 0.2), "amber"),
+        ("reward__learned__disagreement", late(0.51, 0.2), "red"),
+        ("reward__learned__disagreement", flat(0.2), "ok"),
         ("policy__clip_fraction", flat(0.299), "ok"),
         ("policy__clip_fraction", late(0.301, 0.1), "amber"),
         ("value__explained_variance", flat(0.01), "ok"),
@@ -99,6 +104,16 @@ CHECKS = {
 )
 def test_thresholds_of_the_known_answers(metric: str, values: list[float | None], expected: str) -> None:
     assert verdict(run(**{metric: values}), CHECKS[metric]) == expected
+
+
+def test_of_several_terms_the_one_whose_reward_models_are_furthest_apart_is_judged() -> None:
+    """Of 0.2 and 0.1 at first, 0.2 and 0.51 at the end: 0.51 / 0.2."""
+    check = CHECKS["reward__learned__disagreement"]
+    apart = {"reward__learned_2__disagreement": late(0.51, 0.1)}
+    assert verdict(run(**apart), check) == "red"
+    (found,) = [one for one in findings(run(reward__learned__disagreement=flat(0.2), **apart)) if one.check == check]
+    assert (found.verdict, "2.55 times" in found.message) == ("red", True)
+    assert not [one for one in findings(run(reward__disagreement=late(9.0, 0.1))) if one.check == check]
 
 
 def test_one_bad_update_is_averaged_with_its_neighbours() -> None:

@@ -7,6 +7,7 @@ import math
 from dataclasses import astuple, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,8 +22,9 @@ from .test_report import HOSTILE
 
 
 def trial(name: str = "ppo", seed: int = 0, **given: object) -> Trial:
-    """Win rate 60 %, gold 2 → 2.5, a KL of 9 nats, 40 tokens, 100 seconds, unless another is given."""
-    plain = Trial(name, seed, "gold", 0.6, 0.55, 0.65, 2.0, 2.5, 1.0, 9.0, 40.0, 100.0, f"seed-{seed}/{name}")
+    """Win rate 60 %, gold 2 → 2.5 (0.25 to 0.75 more), KL 9 nats, 40 tokens, 100 seconds, unless another is given."""
+    numbers = (0.6, 0.55, 0.65, 2.0, 2.5, 0.25, 0.75, 1.0, 9.0, 40.0, 100.0)
+    plain = Trial(name, seed, "gold", *numbers, f"seed-{seed}/{name}")
     return replace(plain, **given)  # type: ignore[arg-type]
 
 
@@ -61,10 +63,11 @@ def test_students_interval_by_hand() -> None:
 
 
 def test_an_interval_needs_two_seeds_and_a_mean_one() -> None:
-    assert Estimate.of([0.7]) == Estimate(0.7, None, None)
-    assert Estimate.of([None, 0.7, math.nan, math.inf]) == Estimate(0.7, None, None)
-    assert Estimate.of([]) == Estimate.of([None, math.nan]) == Estimate(None, None, None)
-    assert astuple(Estimate.of([0.7, 0.7])) == pytest.approx((0.7, 0.7, 0.7))
+    assert Estimate.of([0.7]) == Estimate(0.7, None, None, 1)
+    assert Estimate.of([None, 0.7, math.nan, math.inf]) == Estimate(0.7, None, None, 1)
+    assert Estimate.of([]) == Estimate.of([None, math.nan]) == Estimate(None, None, None, 0)
+    assert astuple(Estimate.of([0.7, 0.7, None])) == pytest.approx((0.7, 0.7, 0.7, 2))
+    assert Estimate(0.5, 0.25, None, 3).times(100.0) == Estimate(50.0, 25.0, None, 3)
 
 
 @pytest.mark.parametrize(
@@ -77,10 +80,10 @@ def test_students_quantile_is_that_of_the_tables(degrees: int, quantile: float) 
 def test_gain_is_gold_less_that_of_the_same_seed() -> None:
     """Gains 1, 1 and 1 of golds that differ: seed by seed nothing is unsure, whatever the golds do."""
     row = only(bout(*(trial(seed=seed, gold_before=seed / 1.0, gold=seed + 1.0) for seed in range(3))))
-    assert astuple(row.gain) == pytest.approx((1, 1, 1))
+    assert astuple(row.gain) == pytest.approx((1, 1, 1, 3))
     assert row.gold.value == pytest.approx(2)
     assert row.gold.low == pytest.approx(2 - 4.303 / math.sqrt(3))
-    assert only(bout(trial(gold_before=None))).gain == Estimate(None, None, None)
+    assert only(bout(trial(gold_before=None))).gain == Estimate(None, None, None, 0)
     assert only(bout(trial(gold=None))).gain.value is None
 
 
@@ -93,7 +96,10 @@ def test_json_has_every_trial_and_every_method() -> None:
         ("dpo", "DPO", 1),
     ]
     assert held["methods"][0]["win_rate"]["value"] == pytest.approx(0.55)
-    assert held["methods"][1]["win_rate"] == {"value": 0.8, "low": None, "high": None}
+    assert held["methods"][1]["win_rate"] == {"value": 0.8, "low": None, "high": None, "seeds": 1}
+    assert held["shared"] == held["failures"] == []
+    failed = replace(found, shared=("sft",), failures=("method kto, seed 0: no",)).to_json()
+    assert (failed["shared"], failed["failures"]) == (["sft"], ["method kto, seed 0: no"])
 
 
 def test_the_table_by_hand() -> None:
@@ -102,19 +108,88 @@ def test_the_table_by_hand() -> None:
     head, first, second, _, *notes = str(bout(*ppo, trial("dpo", 0, kl=None, gold=1.999, seconds=7.4))).splitlines()
     assert head.split("  ")[0] == "method"
     assert first.split() == "ppo 60.0 ± 127.1 +0.50 ± 1.27 9.0 ± 0.0 40 ± 0 100 ± 0".split()
-    assert second.split() == ["dpo", "60.0", "+0.00", "–", "40", "7"]
-    assert " ".join(notes).endswith("Means over 2 seeds, ± half of Student's 95% interval.")
+    assert second.split() == ["dpo", "60.0*", "+0.00*", "–", "40*", "7*"]
+    assert " ".join(notes).endswith("Means over 2 seeds, ± half of Student's 95% interval. * Of fewer seeds.")
+
+
+def test_methods_are_paired_by_seed() -> None:
+    """Win rates that differ by .1 and .3 of seeds that differ by more: 20 ± 12.706·10 %, whatever either is alone."""
+    ppo = [trial("ppo", seed, win_rate=rate, gold=2 + rate) for seed, rate in enumerate((0.1, 0.6, 0.5))]
+    dpo = [trial("dpo", seed, win_rate=rate, gold=2 + 2 * rate) for seed, rate in enumerate((0.2, 0.9))]
+    found = bout(*ppo, *dpo, trial("kto", 2, win_rate=0.25, gold=None))
+    first, second, third = found.rows()
+    assert astuple(second.rate_ahead) == pytest.approx((0.2, 0.2 - 1.2706, 0.2 + 1.2706, 2))
+    assert second.gain_ahead.value == pytest.approx((0.4 - 0.1 + 1.8 - 0.6) / 2)
+    assert third.rate_ahead == Estimate(-0.25, None, None, 1)
+    assert third.gain_ahead.seeds == 0
+    assert astuple(first.rate_ahead) == (0, 0, 0, 3)
+    told = " ".join(str(found).split())
+    assert told.endswith("Win rate less that of ppo, %, paired by seed: dpo +20.0 ± 127.1.")  # one seed tells nothing
+    cells = {one.head: one.cells for one in columns(found.rows())}
+    assert cells["Win rate less that of PPO"] == (
+        ("–", ""), ("+20.00%", "−100.00% to +100.00%, 2 of 3 seeds"), ("−25.00%", "1 of 3 seeds")
+    )  # fmt: skip
+    assert cells["Gain less that of PPO"][2] == ("–", "")
+    assert "paired" not in str(bout(*ppo))
+    heads = [one.head for one in columns(bout(*ppo).rows())]
+    assert not [head for head in heads if "less that of" in head]
+
+
+def test_a_number_of_fewer_seeds_says_so() -> None:
+    """Of a trial that has it not, and of a method that one seed lacks."""
+    found = bout(*(trial("ppo", seed) for seed in range(3)), trial("dpo", 0), trial("dpo", 1, kl=None))
+    ppo, dpo = str(found).splitlines()[1:3]
+    assert "*" not in ppo
+    assert dpo.split()[1:4] == ["60.0", "±", "0.0*"]
+    assert dpo.split()[7] == "9.0*"
+    held = {one.head: one.cells[1] for one in columns(found.rows())}
+    assert held["KL, nats per answer"] == ("9.00", "1 of 3 seeds")
+    assert held["Tokens per answer"] == ("40.0", "40.0 to 40.0, 2 of 3 seeds")
 
 
 def test_one_seed_says_so() -> None:
-    assert str(bout(trial())).endswith("One seed: nothing is known of how far another would differ.")
-    assert "±" not in str(bout(trial()))
+    """And what its prompts tell of the gain."""
+    found = " ".join(str(bout(trial(), trial("dpo", gain_low=-0.1, gain_high=0.2))).split())
+    assert "One seed: nothing is known of how far another would differ." in found
+    assert found.endswith("in 95% intervals over the prompts: ppo +0.25 to +0.75, dpo -0.10 to +0.20.")
+    assert "±" not in found
+    assert "intervals" not in str(bout(trial(gain_low=None)))
+    page = Page(render(bout(trial())))
+    assert "2.00 → 2.500.500.25 to 0.75" in page.text
+
+
+def test_a_comparison_of_which_nothing_came(tmp_path: Path) -> None:
+    """Every trial failed: there is a page, which says so."""
+    found = Bout((), {}, failures=("method ppo, seed 0: the disk is <full>",))
+    page = Page(render(found))
+    assert "the disk is <full>" in page.text
+    assert "0 methods, 0 seeds" in page.text
+    assert str(found).startswith("method")
+    assert "came to nothing" not in Page(render(bout(trial()))).text
+
+
+@pytest.mark.parametrize(
+    ("shared", "sentence"),
+    [
+        ((), "All methods began with the same model."),
+        (("sft",), "All methods began, seed by seed, with the same supervised model."),
+        (("preferences",), "All methods began, seed by seed, with the same model and the same preferences."),
+        (
+            ("sft", "preferences", "reward"),
+            "All methods began, seed by seed, with the same supervised model and the same preferences; those that "
+            "learn from a reward model, with the same one.",
+        ),
+    ],
+)
+def test_no_more_is_said_of_the_beginnings_than_is_true(shared: tuple[Any, ...], sentence: str) -> None:
+    assert sentence in Page(render(replace(bout(trial()), shared=shared))).text
 
 
 @pytest.mark.parametrize("names", [tuple(PRESETS), NAMES])
 def test_the_table_fits_a_terminal(names: tuple[str, ...]) -> None:
     lines = str(many(names, 3)).splitlines()
-    assert len(lines) == 1 + len(names) + 1 + 2
+    notes = " ".join(lines[2 + len(names) :])
+    assert all(f"{name} +" in notes for name in names[1:])
     assert max(len(line) for line in lines) <= 80
     assert [line.split()[0] for line in lines[1 : 1 + len(names)]] == list(names)
     assert lines[0].split()[-1] == "seconds"
@@ -129,7 +204,7 @@ def test_columns_that_do_not_fit_are_left_out_and_named() -> None:
     assert max(len(line) for line in lines) <= 80
     assert "seconds" not in lines[0]
     assert "gain" in lines[0]
-    assert " ".join(lines).endswith("Not shown, but in methods.json: tokens, seconds.")
+    assert "Not shown, but in methods.json: tokens, seconds." in " ".join(lines)
 
 
 def test_the_headline_claims_no_more_than_the_intervals() -> None:
@@ -148,6 +223,10 @@ def test_the_headline_claims_no_more_than_the_intervals() -> None:
     assert headline(rows(("ppo", (None,)), ("dpo", (None,)))) == "Methods that no evaluation has judged"
     mixed = rows(("ppo", (0.89, 0.90, 0.91)), ("dpo", (0.2, None, None)))  # of which no interval is known
     assert headline(mixed) == "PPO is ahead, but not beyond what these seeds can tell apart"
+    worse = rows(("ppo", (0.30, 0.31, 0.32)), ("dpo", (0.39, 0.40, 0.41)))
+    assert headline(worse) == headline(worse[:1]) == "No method here beats SFT"
+    unsure = rows(("ppo", (0.30, 0.31, 0.32)), ("dpo", (0.40, 0.48, 0.50)))  # whose interval holds a draw
+    assert headline(unsure) == "DPO is ahead, but not beyond what these seeds can tell apart"
 
 
 def test_an_interval_ends_where_the_number_cannot_be() -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from keel.commands.report import report
+from keel.config import Guards
+from keel.diagnostics.curves import curve_groups
+from keel.diagnostics.recorded import Metrics, read_run
 from keel.diagnostics.report import write_report
 from keel.errors import UserError
 
@@ -223,6 +227,23 @@ def test_metrics_that_are_not_finite_leave_a_gap_and_a_warning(tmp_path: Path) -
 def test_shares_are_shown_in_percent(tmp_path: Path) -> None:
     page = page_of(finished_run(tmp_path / "cut", curves={"truncated": lambda t: 0.03}))
     assert "Cut off3.00%" in page.text.replace("Cut off 3", "Cut off3")
+
+
+def test_several_reward_models_learn_one_after_the_other_and_the_page_says_so(tmp_path: Path) -> None:
+    recorded = read_run(finished_run(tmp_path / "run", updates=4))
+    learnt = recorded.metrics["reward"]
+    turns = Metrics(tuple({**row, "member": 1.0 + (place >= 20)} for place, row in enumerate(learnt.rows)))
+    several = replace(recorded, metrics={**recorded.metrics, "reward": turns})
+    (note,) = curve_groups(several, Guards())[0].notes
+    assert note.startswith("2 reward models learn one after the other")
+    assert curve_groups(recorded, Guards())[0].notes == ()
+
+
+def test_disagreement_is_drawn_of_reward_models_and_not_of_a_function_of_that_name(tmp_path: Path) -> None:
+    planted = {name: lambda t: 0.2 for name in ("reward/disagreement", "reward/learned_2/disagreement")}
+    recorded = read_run(finished_run(tmp_path / "run", updates=4, curves=planted))
+    titles = [chart.title for chart in curve_groups(recorded, Guards())[-1].charts]
+    assert [one for one in titles if "isagreement" in one] == ["Disagreement: learned_2", "Term: disagreement"]
 
 
 def test_kl_below_zero_is_explained(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
+from keel.config import load_recipe
 from keel.errors import UserError
+from keel.stages.practice import _held_by
 from keel.summary import Example, Summary, kl_in_words, outcome, story
 
 from .finished import finished_run, unseen
@@ -97,6 +99,43 @@ def test_gold_is_given_with_its_maximum_where_the_task_says_it(summary: Summary)
     stages: dict[str, Any] = {**summary.stages, "evaluation": {**summary.stages["evaluation"], "gold_max": 5}}
     assert "at most 5." in words(replace(summary, stages=stages))
     assert "at most 5." not in words(summary)
+
+
+def test_a_gain_is_given_with_its_interval(summary: Summary) -> None:
+    assert "lies within" not in words(summary)
+    measured = {**summary.stages["evaluation"], "gold_gain": 0.5, "gold_gain_low": -0.25, "gold_gain_high": 1.25}
+    changed = replace(summary, stages={**summary.stages, "evaluation": measured})
+    assert "The gain over SFT lies within -0.25 and +1.25." in words(changed)
+    assert fits(changed)
+
+
+@pytest.mark.parametrize(
+    ("held_by", "sentence"),
+    [
+        ("rl.kl", "score higher with the reward, while a KL penalty held it near to what it was."),
+        ("dpo.beta", "score higher with the reward, while the loss of its pairs held it near to what it was."),
+        (None, "score higher with the reward, and nothing held it near to what it was."),
+    ],
+)
+def test_what_held_the_policy_is_said_as_it_was(summary: Summary, held_by: str | None, sentence: str) -> None:
+    assert "score higher with the reward. " in " ".join(story(summary)) + " "  # a run that does not say
+    stages = {**summary.stages, "ppo": {**summary.stages["ppo"], "held_by": held_by}}
+    assert sentence in words(replace(summary, stages=stages))
+
+
+@pytest.mark.parametrize(
+    ("changes", "held_by"),
+    [
+        ({}, "rl.kl"),
+        ({"rl.kl.coef": 0.0}, None),
+        ({"method": "dr-grpo"}, None),
+        ({"method": "online-dpo"}, "dpo.beta"),
+        ({"method": "online-dpo", "dpo.loss": "simpo"}, None),
+        ({"method": "online-dpo", "dpo.loss": "simpo", "rl.kl.coef": 0.1}, "rl.kl"),
+    ],
+)
+def test_a_stage_says_what_held_its_policy(changes: dict[str, Any], held_by: str | None) -> None:
+    assert _held_by(load_recipe(None, changes)) == held_by
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from keel.diagnostics.winrate import interval, likeness, win_rate
+from keel.diagnostics.winrate import Gain, gain, interval, likeness, win_rate
 
 
 def test_ties_are_half_wins() -> None:
@@ -156,3 +156,30 @@ def _edge(outside: object, far: float, near: float) -> float:
         middle = (far + near) / 2
         far, near = (middle, near) if outside(middle) else (far, middle)
     return near
+
+
+def test_a_gain_by_hand() -> None:
+    """Two answers to each of three prompts: they gain 1, 2 and 6 on average, mean 3, deviation √7."""
+    theirs = [5.0, 1.0, 0.0, 3.0, 2.0, 2.0]
+    ours = [x + d for x, d in zip(theirs, (0.0, 2.0, 2.0, 2.0, 9.0, 3.0), strict=True)]
+    asked = ["a", "a", "b", "b", "c", "c"]
+    found = gain(ours, theirs, asked)
+    assert found.mean == pytest.approx(3)
+    assert found.low == pytest.approx(3 - 1.959964 * 7**0.5 / 3**0.5, abs=1e-6)
+    assert found.high == pytest.approx(3 + 1.959964 * 7**0.5 / 3**0.5)
+    wide = gain(ours, theirs, asked, 0.99)
+    assert wide.high == pytest.approx(3 + 2.575829 * (7 / 3) ** 0.5)
+    assert gain([2.0, 4.0], [1.0, 1.0], ["a", "a"]) == Gain(2.0, None, None)
+
+
+def test_a_gain_is_surer_than_the_scores() -> None:
+    """Prompts differ by far more than the two models do on any of them."""
+    theirs = [10.0 * place for place in range(20)]
+    found = gain([one + 1 for one in theirs], theirs, range(20))
+    assert (found.mean, found.low, found.high) == pytest.approx((1, 1, 1))
+
+
+@pytest.mark.parametrize(("ours", "theirs", "asked"), [([], [], []), ([1.0], [1.0, 2.0], [0]), ([1.0], [1.0], [0, 1])])
+def test_a_gain_needs_a_score_on_each_side(ours: list[float], theirs: list[float], asked: list[int]) -> None:
+    with pytest.raises(ValueError, match="a gain needs"):
+        gain(ours, theirs, asked)

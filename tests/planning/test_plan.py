@@ -14,14 +14,15 @@ from keel.cli import run as command
 from keel.config import Recipe, dump_recipe
 from keel.display import SilentDisplay
 from keel.models.adapters import Adapters, Lora
-from keel.pipeline import checked, run, stages_of
+from keel.models.roles import LanguageRole, ScalarRole
+from keel.pipeline import checked, run, run_stage, stages_of
 from keel.planning.hops import Hop, hops_of
 from keel.planning.memory import Model, parts_of
 from keel.planning.plan import plan_of
 from keel.planning.probe import Cost, Probe
 from keel.stages.workspace import Workspace
 from keel.training.learner import Learner, StepReport
-from stages.small import language_model, own_data, recipe
+from stages.small import ensemble, language_model, own_data, recipe, rows
 
 
 @pytest.fixture
@@ -53,6 +54,81 @@ def test_hops_by_hand(own: Recipe, tmp_path: Path) -> None:
     assert (sft.kind, sft.times, sft.tokens) == ("learn logprobs", 9 / 6, 6 * (prompt + answer))
     assert (held_out.kind, held_out.times, held_out.tokens) == ("read logprobs", 2, 3 * (prompt + answer))
     assert (reward.kind, reward.times, reward.tokens) == ("learn scores", 9 / 6, 6 * (prompt + 4 + 3))
+
+
+def dpo_hops(own: Recipe, folder: Path, content: list[dict[str, Any]], **changes: Any) -> dict[str, Hop]:
+    given = own.model_dump()
+    given["dpo"] |= {"data": rows(folder / "given.jsonl", content), "batch_size": 2, "epochs": 3, **changes}
+    chosen = Recipe.model_validate({**given, "method": "dpo"})
+    return {hop.name: hop for hop in hops_of(space_of(chosen, folder)).hops if hop.stage == "dpo"}
+
+
+def counted(hop: Hop) -> tuple[float, float]:
+    """How many trees a hop reads or learns from in all, and how many branches."""
+    return hop.times * len(hop.trees), hop.times * sum(len(tree.branches) for tree in hop.trees)
+
+
+def test_pairs_of_one_prompt_are_one_tree(own: Recipe, tmp_path: Path) -> None:
+    """Three prompts with two pairs each, of which one answer is in both: as training reads them."""
+    content = [
+        {"prompt": f"w4{prompt}", "chosen": "w50", "rejected": f"w5{pair}"} for prompt in range(4) for pair in (1, 2)
+    ]
+    found = dpo_hops(own, tmp_path, content, held_out=0.25)
+    assert set(found) == {"reference reads", "policy learns", "held-out pairs"}
+    assert counted(found["reference reads"]) == (4, 4 * 3)
+    assert counted(found["policy learns"]) == (3 * 3, 3 * 3 * 3)
+    assert counted(found["held-out pairs"]) == (2, 2 * 3)
+    assert "reference reads" not in dpo_hops(own, tmp_path, content, loss="orpo")
+
+
+def test_kto_reads_answers_to_other_prompts_too(own: Recipe, tmp_path: Path) -> None:
+    """Of eight answers two are held out: the reference reads sixteen, the policy learns from six three times and reads
+    as many beside them."""
+    content = [{"prompt": f"w4{n}", "completion": f"w5{n} w5{n}", "label": n % 2 == 0} for n in range(8)]
+    found = dpo_hops(own, tmp_path, content, held_out=0.25, loss="kto")
+    assert {name: hop.kind for name, hop in found.items()} == {
+        "reference reads": "read logprobs",
+        "policy reads other answers": "read logprobs",
+        "policy learns": "learn logprobs",
+        "held-out answers": "read logprobs",
+    }
+    assert counted(found["reference reads"]) == (16, 16)
+    assert counted(found["policy reads other answers"]) == counted(found["policy learns"]) == (18, 18)
+    assert counted(found["held-out answers"]) == (2 * 4, 2 * 4)
+    pairs = [{"prompt": f"w4{n}", "chosen": "w50", "rejected": f"w5{n + 1}"} for n in range(4)]
+    tie = {"prompt": "w49", "chosen": "w50", "rejected": "w59", "probability": 0.5}
+    found = dpo_hops(own, tmp_path, [*pairs, tie], held_out=0.0, loss="kto")
+    assert counted(found["policy learns"]) == (3 * 2 * 4, 3 * 2 * 4)  # a tie is neither good nor bad
+
+
+@pytest.mark.parametrize("loss", ["dpo", "kto"])
+def test_what_is_read_straight_from_preferences_is_what_the_run_reads(
+    own: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
+    """Answers that go through the policy: as many in the plan as in the stage."""
+    content = [
+        {"prompt": f"w4{n % 4}", "chosen": f"w5{n} w41", "rejected": f"w6{n}", "probability": 1.0} for n in range(8)
+    ]
+    planned = dpo_hops(own, tmp_path, content, held_out=0.25, loss=loss)
+    read: list[int] = []
+    real = LanguageRole.logprobs
+
+    def listening(self: LanguageRole, forest: Any, temperature: float) -> Any:
+        read.append(len(forest.ends))
+        return real(self, forest, temperature)
+
+    monkeypatch.setattr(LanguageRole, "logprobs", listening)
+    monkeypatch.setattr("keel.pipeline.write_report", lambda directory: None)
+    given = own.model_dump()
+    given["dpo"] |= {
+        "data": str(tmp_path / "given.jsonl"),
+        "batch_size": 2,
+        "epochs": 3,
+        "held_out": 0.25,
+        "loss": loss,
+    }
+    run_stage("dpo", Recipe.model_validate({**given, "method": "dpo"}), tmp_path / "run", SilentDisplay())
+    assert sum(counted(hop)[1] for hop in planned.values()) == pytest.approx(sum(read))
 
 
 def test_answers_are_cut_at_max_tokens_and_as_long_without_demonstrations(own: Recipe, tmp_path: Path) -> None:
@@ -156,6 +232,127 @@ def test_what_roles_hold(
     counted = Model(total=1000, head=100, linear=800, adapters=10, layers=2, column=24, vocabulary=50)
     held = parts_of(stage, space_of(Recipe.model_validate(given), tmp_path), counted, [], {})
     assert sum(part.size for part in held) == sum(getattr(counted, name) * n for name, n in bytes_each.items())
+
+
+@pytest.mark.parametrize(
+    ("stage", "model", "reward", "bytes_each"),
+    [
+        # one learns (weights, gradients, optimizer), two wait
+        ("reward", {}, {}, {"total": 4 + 2 * 4, "stack": 12}),
+        ("reward", {}, {"combine": "weights"}, {"total": 4 + 2 * 4, "stack": 12}),
+        ("reward", {"tuning": "lora"}, {}, {"total": 4, "adapters": 16 + 2 * 4}),
+        # reference; policy and its gradients and optimizer; critic; three judges
+        ("ppo", {}, {}, {"total": 4 + 16, "stack": 16 + 3 * 4}),
+        ("ppo", {}, {"combine": "weights"}, {"total": 4 + 16, "stack": 16 + 4}),
+        # the judges are adapters on a base of their own, or on that of all
+        ("ppo", {"tuning": "lora"}, {}, {"total": 4 + 4 + 4, "stack": 4, "adapters": 2 * 16 + 3 * 4}),
+        ("ppo", {"tuning": "lora", "layout": "shared"}, {}, {"total": 4, "adapters": 2 * 16 + 3 * 4}),
+        # the mean of three adapters has three times their rank, and the critic is a copy of it
+        (
+            "ppo",
+            {"tuning": "lora", "layout": "shared"},
+            {"combine": "weights"},
+            {"total": 4, "adapters": 16 + 3 * 16 + 3 * 4},
+        ),
+        # the policy and its reference, or the judges, whichever is more
+        ("evaluation", {}, {}, {"stack": 3 * 4}),
+        ("evaluation", {}, {"combine": "weights"}, {"total": 2 * 4}),
+        ("evaluation", {"tuning": "lora"}, {}, {"total": 2 * 4}),
+    ],
+)
+def test_three_reward_models_by_hand(
+    stage: Any, model: dict[str, Any], reward: dict[str, Any], bytes_each: dict[str, int], own: Recipe, tmp_path: Path
+) -> None:
+    given = own.model_dump()
+    given["model"] |= model
+    given["reward"] |= {"members": 3, **reward}
+    counted = Model(total=1000, head=100, linear=800, adapters=10, layers=2, column=24, vocabulary=50)
+    held = parts_of(stage, space_of(Recipe.model_validate(given), tmp_path), counted, [], {})
+    assert sum(part.size for part in held) == sum(getattr(counted, name) * n for name, n in bytes_each.items())
+
+
+@pytest.mark.parametrize("layout", ["separate", "shared"])
+def test_reward_models_of_several_terms_are_held_once_by_folder(layout: str, own: Recipe, tmp_path: Path) -> None:
+    """Two terms of the run's own three members, and two of three without adapters from elsewhere."""
+    path = str(ensemble(tmp_path / "other"))
+    given = own.model_dump()
+    given["model"] |= {"tuning": "lora", "layout": layout}
+    given["reward"]["members"] = 3
+    counted = Model(total=1000, head=100, linear=800, adapters=10, layers=2, column=24, vocabulary=50)
+    held = []
+    for terms in ([{}], [{}, {"aggregate": "worst"}, {"path": path}, {"path": path, "aggregate": "worst"}]):
+        given["rl"]["reward"] = terms
+        space = space_of(Recipe.model_validate(given), tmp_path)
+        held.append(sum(part.size for part in parts_of("ppo", space, counted, [], {})))
+    assert held[1] - held[0] == 3 * 4 * 900
+
+
+def selecting(own: Recipe, folder: Path, **settings: Any) -> Workspace:
+    """Two answers to each of twelve prompts, and no more pairs to be judged than the budget."""
+    given = own.model_dump()
+    given["reward"] |= {"data": None, "held_out": 0.0}
+    given["preferences"] |= {"judges": "people", "prompts": own.rl.prompts, "sampling": {"max_tokens": 6}, **settings}
+    return space_of(Recipe.model_validate(given), folder)
+
+
+@pytest.mark.parametrize(("select", "budget", "read"), [("random", 5, 0), ("bald", 5, 3 * 24), ("bald", 12, 0)])
+def test_candidates_that_a_scorer_reads_and_pairs_that_are_chosen(
+    select: str, budget: int, read: int, own: Recipe, tmp_path: Path
+) -> None:
+    more = {} if select == "random" else {"scorer": str(ensemble(tmp_path / "scorer"))}
+    found = hops_of(selecting(own, tmp_path, select=select, budget=budget, **more)).hops
+    hops = {hop.name: hop for hop in found if hop.stage in ("preferences", "reward")}
+    assert counted(hops["answers"]) == (12, 24)
+    assert ("scorer reads candidates" in hops) == bool(read)
+    if read:
+        assert counted(hops["scorer reads candidates"]) == (pytest.approx(read), pytest.approx(read))
+    assert counted(hops["model learns"]) == (pytest.approx(budget), pytest.approx(2 * budget))
+
+
+@pytest.mark.parametrize(("select", "bytes_each"), [("random", {"total": 4}), ("disagreement", {"stack": 3 * 4})])
+def test_the_scorer_is_held_when_the_answers_are_there(
+    select: str, bytes_each: dict[str, int], own: Recipe, tmp_path: Path
+) -> None:
+    more = {} if select == "random" else {"scorer": str(ensemble(tmp_path / "scorer"))}
+    space = selecting(own, tmp_path, select=select, budget=5, **more)
+    counted = Model(total=1000, head=100, linear=800, adapters=10, layers=2, column=24, vocabulary=50)
+    held = [part for part in parts_of("preferences", space, counted, [], {}) if part.role != "all"]
+    assert sum(part.size for part in held) == sum(getattr(counted, name) * n for name, n in bytes_each.items())
+
+
+def test_ranked_prompts_within_a_budget_are_learnt_from_whole(own: Recipe, tmp_path: Path) -> None:
+    ranked = {"people": {"ranked": True}, "samples_per_prompt": 3}
+    hops = {
+        hop.name: hop for hop in hops_of(selecting(own, tmp_path, budget=5, **ranked)).hops if hop.stage == "reward"
+    }
+    assert counted(hops["model learns"]) == (pytest.approx(5), pytest.approx(15))
+
+
+@pytest.mark.parametrize(("combine", "zeros", "held_out", "judges"), [("scores", 1, 6, 3), ("weights", 0, 7, 1)])
+def test_three_reward_models_learn_and_read_in_turn(
+    combine: str, zeros: int, held_out: int, judges: int, own: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand, and answers that go through them in the stage: as many as in the plan."""
+    given = own.model_dump()
+    given["reward"] |= {"members": 3, "combine": combine}
+    settings = Recipe.model_validate(given)
+    hops = {hop.name: hop for hop in hops_of(space_of(settings, tmp_path)).hops if hop.stage in ("reward", "ppo")}
+    assert hops["reward model reads"].times == 2 * judges
+    assert counted(hops["model learns"]) == (3 * 9, 3 * 9 * 2)
+    assert ("each member's zero" in hops) == bool(zeros)
+    assert counted(hops["held-out pairs"]) == (3 * held_out, 3 * held_out * 2)
+    planned = [hop for hop in hops.values() if hop.stage == "reward"]
+    read: list[int] = []
+    real = ScalarRole.scores
+
+    def listening(self: ScalarRole, forest: Any) -> Any:
+        read.append(len(forest.ends))
+        return real(self, forest)
+
+    monkeypatch.setattr(ScalarRole, "scores", listening)
+    monkeypatch.setattr("keel.pipeline.write_report", lambda directory: None)
+    run_stage("reward", settings, tmp_path / "run", SilentDisplay())
+    assert sum(counted(hop)[1] for hop in planned) == pytest.approx(sum(read))
 
 
 def test_keys_and_values_of_what_is_decoded_at_once(own: Recipe, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from keel.preflight.example import Example, Piece
 from keel.preflight.table import Checked, Preflight, sorted_by_severity
 from stages.small import language_model, only, own_data, recipe, rows, say
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 ROOT = Path(__file__).parents[2]
 
 

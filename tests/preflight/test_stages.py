@@ -23,6 +23,8 @@ from keel.stages.workspace import StageName, Workspace
 from models.small import EOS
 from stages.small import language_model, merged, only, own_data, own_words, recipe, rows, say
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 Changes = dict[str, Any]
 COUNT = 24
 

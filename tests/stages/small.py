@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,14 @@ def reward_model(folder: Path, seed: int = 0, tokenizer: PreTrainedTokenizerBase
                 parameter.normal_(0, 0.3)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def ensemble(folder: Path, zeros: Sequence[float] = (0.0, 0.0, 0.0)) -> Path:
+    """Reward models of random weights as one, with these zeros."""
+    for number in range(1, len(zeros) + 1):
+        reward_model(folder if number == 1 else folder / "members" / str(number), number)
+    (folder / "ensemble.json").write_text(json.dumps({"members": len(zeros), "zeros": list(zeros)}), encoding="utf-8")
     return folder
 
 

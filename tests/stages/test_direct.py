@@ -20,20 +20,23 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import keel.pipeline
+import keel.stages.evaluation
 from keel.cli import run as command
-from keel.config import Recipe, dump_recipe
+from keel.config import Dpo, Recipe, dump_recipe, load_recipe
 from keel.data.forest import Branch, Tree
 from keel.display import SilentDisplay
 from keel.errors import UserError
 from keel.pipeline import run, run_stage
 from keel.stages import direct
-from keel.stages.direct import TIE, elsewhere, rated
+from keel.stages.direct import TIE, Labelled, elsewhere, matched, rated
 from keel.stages.seen import fingerprint
 from keel.training.checkpoint import Checkpoints
 from keel.types import Message, Preference, Ranking, Rated
 
 from .small import language_model, lines, merged, own_data, plain_language, recipe, rows, say, weights_of
 from .test_resume import Runner
+
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
 
 COUNT = 12
 
@@ -386,8 +389,10 @@ def test_the_runs_own_preferences_and_earlier_ones(base: Path, tmp_path: Path) -
     assert kto["answers"] + kto["held_out_answers"] == 2 * (14 - kto["reasons"].get(TIE, 0))
 
 
-def test_the_built_in_task(tmp_path: Path) -> None:
+def test_the_built_in_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Simulated people judge; there is no reward model unless it is to be the judge."""
+    golds = iter(([0.0, 0.0], [1.0, 3.0], [2.0, 6.0]))  # of base, SFT and policy, on two prompts
+    monkeypatch.setattr(keel.stages.evaluation, "gold", lambda space, said: next(golds))
     few: dict[str, Any] = {
         "method": "dpo",
         "preflight": "off",
@@ -400,9 +405,13 @@ def test_the_built_in_task(tmp_path: Path) -> None:
     }
     summary = run(Recipe.model_validate(few), tmp_path / "run", SilentDisplay())
     assert list(summary.stages) == ["sft", "preferences", "dpo", "evaluation"]
+    measured = summary.stages["evaluation"]
+    assert (summary.gold_sft, summary.gold_policy) == (2, 4)
+    assert measured["gold_gain"] == 2
+    reach = 1.959964  # of gains 1 and 3: their deviation is √2, over √2 prompts
+    assert [measured[f"gold_gain_{end}"] for end in ("low", "high")] == pytest.approx([2 - reach, 2 + reach])
     facts = summary.stages["dpo"]
     assert facts["pairs"] + facts["held_out_pairs"] == summary.stages["preferences"]["pairs"]
-    assert summary.gold_policy is not None
 
 
 def test_the_command(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -415,6 +424,41 @@ def test_the_command(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert report["objective"] == "robust"
     assert command([*given[:3], "--dir", str(tmp_path / "other")]) == 2
     assert "dpo.data is missing" in capsys.readouterr().err
+
+
+def test_a_reward_model_that_lies_in_the_folder_is_no_part_of_its_story(base: Path, tmp_path: Path) -> None:
+    """Practice would lean on it; what learns straight from preferences does not, unless it is the judge."""
+    directory, data = tmp_path / "run", own_data(tmp_path / "data")
+    pairs_of_its_own = rows(tmp_path / "pairs.jsonl", pairs())
+    run_stage("reward", recipe(base, data), directory, SilentDisplay())
+    chosen = settings(base, pairs_of_its_own)
+    assert "reward" not in run_stage("dpo", chosen, directory, SilentDisplay()).stages
+    judged = settings(
+        base, pairs_of_its_own, evaluation={"prompts": data["prompts"], "count": 4, "sampling": {"max_tokens": 4}}
+    )
+    summary = run(judged, directory, SilentDisplay())
+    assert summary.judge == "reward"
+    assert "reward" in summary.stages
+
+
+@pytest.mark.parametrize(
+    ("loss", "name", "value", "losses"),
+    [
+        ("dpo", "flips", 0.2, "cdpo or robust"),
+        ("ipo", "margin", "stated", "dpo or cdpo"),
+        ("dpo", "length", "mean", "ipo"),
+        ("orpo", "gamma", 0.5, "simpo"),
+        ("dpo", "desirable_weight", 1.2, "kto"),
+        ("ipo", "undesirable_weight", 2.0, "kto"),
+    ],
+)
+def test_settings_that_the_loss_has_no_use_for(loss: str, name: str, value: Any, losses: str) -> None:
+    said = refused(lambda: load_recipe(None, {"dpo.loss": loss, f"dpo.{name}": value}))
+    assert f"dpo.{name} changes nothing with dpo.loss: {loss}, but only with {losses}; leave it out" in said
+    for other in losses.split(" or "):
+        assert getattr(load_recipe(None, {"dpo.loss": other, f"dpo.{name}": value}).dpo, name) == value
+    left = {f"dpo.{name}": Dpo.model_fields[name].default, "dpo.loss": loss}
+    assert load_recipe(None, left).dpo.loss == loss  # as a recipe with every key in it has it
 
 
 # What is wrong
@@ -516,11 +560,47 @@ def test_every_prompt_gets_the_answer_to_another(trunks: list[int]) -> None:
         assert all(one.branches[0].tokens[0] - 100 != one.trunk[0] for one in found)
         assert found == elsewhere(trees, seed)
     drawn = {one.branches for seed in range(5) for one in elsewhere(trees, seed)[:1]}
-    assert len(drawn) == min(len(drawn), len({one.branches for one in trees}))
-    assert len(trunks) < 20 or len(drawn) > 1
+    assert drawn <= {one.branches for one in trees}
+    assert len(trunks) < 20 or len(drawn) > 1  # another seed, another answer
     for one in trees[:1], [tree(1, 5), tree(1, 6)]:
         with pytest.raises(UserError, match="all rows have the same prompt"):
             elsewhere(one, 0)
+
+
+def labelled(trunks: Sequence[int]) -> list[Labelled]:
+    return [Labelled(tree(trunk, 100 + place), place % 2 == 0) for place, trunk in enumerate(trunks)]
+
+
+def test_an_answer_that_is_held_out_is_beside_none_that_is_trained_on() -> None:
+    for seed in range(5):
+        singles = labelled([*range(12), *range(12)])
+        training, held_out = matched(singles, 0.25, seed, None)
+        assert (len(training), len(held_out)) == (18, 6)
+        for part in (training, held_out):
+            own = {one.tree.branches for one in part}
+            assert {one.mismatched.branches for one in part} <= own
+            assert all(one.mismatched.trunk == one.tree.trunk for one in part)
+            assert all(trunk_of(singles, one.mismatched) != one.tree.trunk for one in part)
+        assert {(one.tree, one.desirable) for one in (*training, *held_out)} == {
+            (one.tree, one.desirable) for one in singles
+        }
+
+
+def trunk_of(singles: Sequence[Labelled], other: Tree) -> tuple[int, ...]:
+    """The prompt that an answer was given to."""
+    (found,) = (one.tree.trunk for one in singles if one.tree.branches == other.branches)
+    return found
+
+
+def test_a_part_of_one_prompt_is_matched_with_all() -> None:
+    """One prompt is held out, and no other is beside it there."""
+    singles = labelled([1, 2, 3, 4])
+    training, (alone,) = matched(singles, 0.25, 0, None)
+    assert alone.mismatched.branches in {one.tree.branches for one in training}
+    assert alone.tree.branches not in {one.mismatched.branches for one in training}
+    assert matched(labelled([1, 2]), 0.0, 0, None)[1] == []
+    with pytest.raises(UserError, match="all rows have the same prompt"):
+        matched(labelled([1, 1]), 0.5, 0, None)
 
 
 def test_a_long_prompt_with_a_long_answer_to_another_is_cut() -> None:

@@ -176,6 +176,17 @@ def test_two_reward_functions_of_one_name(base: Path, data: dict[str, str], tmp_
     )
 
 
+def test_a_reward_function_with_a_name_of_keels_own(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    """As a metric it would stand in the place of another."""
+    for name in ("gold", "missing_eos", "overlong", "std"):
+        (tmp_path / "rewards.py").write_text(f"def {name}(rollouts):\n    return [1.0 for _ in rollouts]\n")
+        terms = [{"kind": "function", "path": f"{tmp_path / 'rewards.py'}:{name}"}]
+        settings = recipe(base, data, rl={"reward": terms, "critic": {"init": "zero"}})
+        assert refused(stage("ppo", settings, tmp_path / "run")) == (
+            f"rl.reward: '{name}' is what Keel calls a part of its own; give the function another name"
+        )
+
+
 def test_a_reward_function_that_gives_no_number(base: Path, data: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "rewards.py"
     path.write_text("def bad(rollouts):\n    return [float('nan') for _ in rollouts]\n", encoding="utf-8")

@@ -22,6 +22,8 @@ from training.small import valued
 from .small import language_model, lines, only, own_data, plain_language, recipe, weights_of
 from .test_resume import Runner, runner
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 __all__ = ["runner"]
 
 PEAK = """

@@ -43,6 +43,8 @@ from .small import (
     weights_of,
 )
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> dict[str, str]:

@@ -12,6 +12,8 @@ from keel.display import SilentDisplay
 from keel.pipeline import run
 from keel.preferences.store import PreferenceStore
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 TABLE = Path(__file__).parents[3] / "shared" / "data" / "pandalm-testset-v1.json"
 RECIPE = Path(keel.__file__).parent / "recipes" / "pandalm.yaml"
 

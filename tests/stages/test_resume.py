@@ -112,6 +112,40 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.parametrize("model", [{}, {"tuning": "lora", "lora": {"rank": 2}}], ids=["full", "adapters"])
+@pytest.mark.parametrize("combine", ["scores", "weights"])
+def test_several_reward_models_go_on_in_the_turn_of_the_second(
+    combine: str, model: dict[str, Any], runner: Runner, tmp_path: Path
+) -> None:
+    """Killed at the last checkpoint of the first member's turn, at the first and in the midst of the second's, and in
+    the third's: every member's folder comes out the same."""
+    steps = {"members": 3, "combine": combine, "batch_size": 4, "epochs": 2}
+    settings = recipe(
+        language_model(tmp_path / "base"),
+        own_data(tmp_path / "data", count=16),
+        model=model,
+        reward=steps,
+        checkpoints={"minutes": 0, "keep": 2},
+    )
+    (tmp_path / "reward.yaml").write_text(dump_recipe(only("reward", settings)), encoding="utf-8")
+    reference = tmp_path / "whole"
+    assert runner.run("reward", tmp_path, reference)["status"] == 0, (tmp_path / "log").read_text(encoding="utf-8")
+    own = lines(reference / "reward" / "metrics.jsonl")[-1]["step"] // 3
+    assert own == 6
+    for at in (own, own + 1, own + 2, own + 4, 2 * own + 3):  # half way through its file of tensors
+        directory = tmp_path / str(at)
+        assert runner.run("reward", tmp_path, directory, fault=("save_file", at))["status"] == -signal.SIGKILL
+        assert steps_in(directory / "reward" / "checkpoints")[-1].name == f"{at - 1:08d}"
+        assert runner.run("reward", tmp_path, directory)["status"] == 0, (tmp_path / "log").read_text(encoding="utf-8")
+        same(directory, reference, "reward")
+        resumed = json.loads((directory / "reward" / "lineage.json").read_text(encoding="utf-8"))["resumed"]
+        assert [one["step"] for one in resumed] == [at - 1]
+        for path in sorted((reference / "reward" / "model").rglob("*")):
+            if path.is_file():
+                twin = directory / path.relative_to(reference)
+                assert twin.read_bytes() == path.read_bytes(), path
+
+
 @pytest.fixture(scope="module")
 def whole(runner: Runner, place: Path) -> dict[str, tuple[Path, float]]:
     """Each stage without interruption, and how long it took."""

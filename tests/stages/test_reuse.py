@@ -23,6 +23,8 @@ from keel.stages.occupied import occupied
 
 from .small import language_model, merged, only, own_data, recipe, rows, say, weights_of
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 STAGES = ("sft", "preferences", "reward", "ppo", "evaluation")
 NAMES = {"sft": "SFT", "preferences": "preferences", "reward": "reward model", "ppo": "PPO", "evaluation": "evaluation"}
 BREVITY = "def brevity(rollouts):\n    return [-len(one.tokens) / 10 for one in rollouts]\n"

@@ -3,7 +3,7 @@
 from mutation import Mutation
 
 SHUFFLE = '        random.Random(f"{seed} epoch {epoch}").shuffle(order)\n'
-MINE = "annotate(scored, roles.policy, roles.reference, sampling.temperature, settings.micro_tokens)"
+MINE = "annotate(harvest.scored, roles.policy, roles.reference, sampling.temperature, settings.micro_tokens)"
 GROWN = "batch = [groups[place] for place in places]"
 
 MUTATIONS = [
@@ -143,7 +143,16 @@ MUTATIONS = [
         "replace(pair, chosen=moved[pair.chosen], rejected=moved[pair.rejected])",
         "pair",
     ),
-    Mutation("comparisons._union", "the first pairs only", "(*one.pairs, *pairs))", "one.pairs)"),
+    Mutation("comparisons._union", "the first pairs only", "(*one.pairs, *pairs),", "one.pairs,"),
+    Mutation("comparisons._union", "the first rankings only", "(*one.rankings, *rankings))", "one.rankings)"),
+    Mutation(
+        "comparisons._union",
+        "rankings not moved",
+        "tuple(moved[branch] for branch in ranking) for ranking in other",
+        "ranking for ranking in other",
+    ),
+    Mutation("comparisons.comparisons", "the loser first", "0.0: ((1, 0),)", "0.0: ((0, 1),)"),
+    Mutation("comparisons.require_winners", "ties let through", "sum(one not in _WINNERS for", "sum(False for"),
     Mutation(
         "reward._shares",
         "prefers the rejected",
@@ -160,9 +169,39 @@ MUTATIONS = [
         "centring(read.chosen, -read.rejected)",
     ),
     Mutation(
-        "reward._shares", "denominator of the micro-batch", "read.weight, len(prompts))", "read.weight, len(loss))"
+        "reward._shares",
+        "denominator of the micro-batch",
+        "(loss + centred) * read.weight, len(prompts))",
+        "(loss + centred) * read.weight, len(loss))",
     ),
-    Mutation("reward._shares", "prompts weigh by their pairs", "mean_over(loss * read.weight", "mean_over(loss"),
+    Mutation(
+        "reward._shares",
+        "prompts weigh by their pairs",
+        "mean_over((loss + centred) * read.weight",
+        "mean_over((loss + centred)",
+    ),
+    Mutation(
+        "reward._shares",
+        "rankings over those of the micro-batch",
+        "mean_over(_whole(read), len(prompts))",
+        "mean_over(_whole(read), len(read.prompts))",
+    ),
+    Mutation(
+        "reward._shares",
+        "rankings without centring",
+        " + mean_over(centred * read.weight, len(prompts))",
+        "",
+    ),
+    Mutation("reward._whole", "answers of the first prompt", "[start + place for place in", "[place for place in"),
+    Mutation("reward._whole", "worst first", "for place in ranking], 1 /", "for place in ranking[::-1]], 1 /"),
+    Mutation("reward._whole", "prompts weigh by their rankings", "1 / len(one.rankings))", "1.0)"),
+    Mutation(
+        "reward._whole",
+        "one ranking for all",
+        "[number for number, (ranking, _)",
+        "[0 * number for number, (ranking, _)",
+    ),
+    Mutation("reward.fit_members", "ties let through", "        require_winners(", "        list("),
     Mutation(
         "reward._read",
         "labels of the wrong pairs",
@@ -184,8 +223,8 @@ MUTATIONS = [
     Mutation(
         "reward._read",
         "trees have two branches",
-        "accumulate((len(one.tree.branches) for one in part), initial=0)",
-        "range(0, 2 * len(part), 2)",
+        "first = accumulate((len(one.tree.branches) for one in prompts), initial=0)",
+        "first = range(0, 2 * len(prompts), 2)",
     ),
     Mutation("reward._read", "divided by K", "1 / len(one.pairs)", "1 / len(one.tree.branches)"),
     Mutation("reward._right", "an equal score is right", "(p - 0.5) > 0 for", "(p - 0.5) >= 0 for"),
@@ -216,6 +255,36 @@ MUTATIONS = [
         "keeps the graph",
         "    with torch.no_grad():\n        parts = [model.scores(",
         "    with torch.enable_grad():\n        parts = [model.scores(",
+    ),
+    # Several reward models
+    Mutation("members.seeds_of", "all alike", 'f"{seed} member {number}"', 'f"{seed} member"'),
+    Mutation("members.seeds_of", "whatever the run's seed", 'f"{seed} member {number}"', 'f"member {number}"'),
+    Mutation("members.seeds_of", "the first is another", "return (seed, *others)", "return (*others, seed)"),
+    Mutation(
+        "members.Turns",
+        "the optimizer of the one before",
+        "= turn, self._begin(self._models[turn])\n\n",
+        "= turn, self.learner\n\n",
+    ),
+    Mutation("members.Turns", "those that have learnt are forgotten", "{**held.tensors, **done})", "held.tensors)"),
+    Mutation(
+        "members.Turns",
+        "whose turn it was is forgotten",
+        "        self.turn, self.learner = turn, learner\n",
+        "        self.learner = learner\n",
+    ),
+    Mutation("members.Turns", "those before are not brought back", "one.copy_(done[key])", "done[key]"),
+    Mutation(
+        "members.Turns",
+        "changed before it is known to fit",
+        "        done = {key: fitting(state.tensors.get(key), one, key) for key, one in into.items()}\n",
+        "        done = {key: state.tensors[key] for key in into}\n",
+    ),
+    Mutation(
+        "members.Turns",
+        "a turn too many let through",
+        "if not turn < len(self._models):",
+        "if not turn <= len(self._models):",
     ),
     # Credit
     Mutation("credit.shaped_rewards", "pays for the KL", "rewards = -coef * cost", "rewards = coef * cost"),
@@ -357,12 +426,8 @@ MUTATIONS = [
         "coef = price.rule.coef",
         "coef = settings.kl.coef",
     ),
-    Mutation(
-        "online.practise", "β never moves", 'price.rule = price.rule.update(metrics["kl"], len(annotated))', "pass"
-    ),
-    Mutation(
-        "online.practise", "β moves by updates", 'update(metrics["kl"], len(annotated))', 'update(metrics["kl"], 1)'
-    ),
+    Mutation("online.practise", "β never moves", 'price.rule = price.rule.update(metrics["kl"], len(fair))', "pass"),
+    Mutation("online.practise", "β moves by updates", 'update(metrics["kl"], len(fair))', 'update(metrics["kl"], 1)'),
     Mutation("online.practise", "β follows the reward", 'update(metrics["kl"],', 'update(metrics["reward"],'),
     Mutation("online.practise", "no warm-up", "None if version < warmup else policy", "policy"),
     Mutation("online.practise", "warm-up a round too long", "version < warmup else", "version <= warmup else"),
@@ -414,11 +479,35 @@ MUTATIONS = [
         "online.restore", "begins with the first prompt", 'self.taken = int(state.numbers["taken"])', "self.taken = 0"
     ),
     Mutation(
-        "online.collect", "groups that are alike are kept", "[group for group in groups if _differ(group)]", "groups"
+        "online.collect", "groups that are alike are kept", "[group for group in fresh if _differ(group)]", "fresh"
     ),
-    Mutation("online.collect", "redraws without end", "tries <= settings.redraws and", "tries <= 99 and"),
-    Mutation("online.collect", "never redraws", "while tries <= settings.redraws", "while tries < 1"),
-    Mutation("online.collect", "flat groups are thrown away", "(kept or asked[:wanted]) if", "kept if"),
+    Mutation("online.collect", "redraws without end", "range(settings.redraws)", "range(99)"),
+    Mutation("online.collect", "never redraws", "for _ in range(settings.redraws)", "for _ in range(0)"),
+    Mutation(
+        "online.collect",
+        "nothing is learnt where all are alike",
+        "learnt if learnt and settings.redraws",
+        "learnt if settings.redraws",
+    ),
+    Mutation("online.collect", "what was let in is measured", "each * wanted, places", "each * len(held), places"),
+    Mutation("online.collect", "learns from the first answers", "each * group + one for group", "each + one for group"),
+    Mutation("online.differ", "a length makes a difference", 'one.parts.get("overlong", 0.0)', "0.0"),
+    Mutation(
+        "online.practise",
+        "the same answers to a prompt drawn anew",
+        "samples_per_prompt, answered)",
+        "samples_per_prompt)",
+    ),
+    Mutation(
+        "online.practise", "learns from what is measured", "annotated[place] for place in harvest.learnt", "*fair"
+    ),
+    Mutation("objective.share", "the KL is not weighted", 'kl.weight == "ratio"', 'kl.weight == "other"'),
+    Mutation(
+        "objective.share",
+        "the KL's weight is upside down",
+        "(logprobs - _columns(forest, part)[0]).exp()",
+        "(_columns(forest, part)[0] - logprobs).exp()",
+    ),
     Mutation("objective.of", "denominator counts answers", "sum(len(one.logprobs) for", "sum(1 for"),
     Mutation(
         "online.learn",
@@ -450,8 +539,8 @@ MUTATIONS = [
         "if isinstance(self.algorithm.kl, InLoss) and self.coef:",
         "if self.coef:",
     ),
-    Mutation("objective.share", "β ignored", "loss + self.coef * estimate(", "loss + estimate("),
-    Mutation("objective.share", "pays for the KL", "loss + self.coef * estimate(", "loss - self.coef * estimate("),
+    Mutation("objective.share", "β ignored", "loss + self.coef * kl", "loss + kl"),
+    Mutation("objective.share", "pays for the KL", "loss + self.coef * kl", "loss - self.coef * kl"),
     Mutation(
         "objective.share", "π and π_ref swapped", "estimator, logprobs, reference)", "estimator, reference, logprobs)"
     ),
@@ -637,7 +726,18 @@ MUTATIONS = [
     Mutation("guards._take_note", "warm-up is judged", "step <= self._warmup", "step < 0"),
     Mutation("guards._changes", "no patience", "else self.settings.window", "else 1"),
     Mutation("guards._explanations", "again and again", "self._explained = True", "self._explained = False"),
-    Mutation("guards._length", "of the last window", "factor = trend.now / max(trend.start, 1e-9)", "factor = 1.0"),
+    Mutation(
+        "guards._length",
+        "of the last window",
+        "limits = settings.length\n    factor = trend.now / max(trend.start, 1e-9)",
+        "limits = settings.length\n    factor = 1.0",
+    ),
+    Mutation(
+        "guards._disagreement",
+        "of the last window",
+        "limits = settings.disagreement\n    factor = trend.now / max(trend.start, 1e-9)",
+        "limits = settings.disagreement\n    factor = 1.0",
+    ),
     Mutation("guards._entropy", "what is left", "lost = 1 - trend.now", "lost = trend.now"),
     Mutation("guards._explained_variance", "above", "trend.now < limit", "trend.now > limit"),
     Mutation("guards._finite", "nan alone", "not math.isfinite(value)]", "math.isnan(value)]"),
@@ -655,8 +755,8 @@ MUTATIONS = [
     Mutation(
         "online.practise",
         "looks without β",
-        "watch.look(version, annotated, coef)",
-        "watch.look(version, annotated, 0.0)",
+        "watch.look(version, fair, coef)",
+        "watch.look(version, fair, 0.0)",
     ),
     Mutation("online.practise", "never enough", "if watch.enough:", "if False:"),
     # Straight from preferences

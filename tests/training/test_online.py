@@ -37,18 +37,20 @@ from keel.training.learner import Learner
 from keel.training.monitor import Tally
 from keel.training.objective import Objective
 from keel.training.online import (
+    Harvest,
     Supply,
     Update,
     algorithm_of,
+    collect,
     controller_of,
     learn,
     minibatches,
     practise,
 )
 from keel.training.preference import Contested, Single, learn_preferences, learn_singles
-from keel.training.reward import fit_reward
+from keel.training.reward import fit_members
 from keel.training.sft import fine_tune
-from keel.types import CriticSample, Prompt, Rollout, Valued
+from keel.types import CriticSample, Prompt, Rollout, Scored, Valued
 from models.small import CONFIGS, build, words
 
 from .small import (
@@ -530,7 +532,8 @@ def test_every_logged_metric_is_documented_and_every_documented_one_logged(tmp_p
 
     def reward(directory: Path) -> None:
         with record(directory) as written:
-            fit_reward(scalar(dtype=torch.float32), pairs, pairs, Reward(), 0, written)
+            members = [scalar(dtype=torch.float32) for _ in range(2)]
+            fit_members(members, pairs, pairs, Reward(), (0, 1), written)
 
     def online(directory: Path) -> None:
         terms = (
@@ -671,3 +674,106 @@ def test_whoever_looks_on_sees_each_policy_before_it_learns_and_ends_the_stage(t
     assert not unequal(before, first)
     assert unequal(first, second)
     assert unequal(second, weights(model.state_dict().items()))
+
+
+# Drawing anew
+
+
+def script(*rewards: Sequence[float], lost: float = 0.0) -> tuple[list[int], Callable[[int], list[Scored]]]:
+    """An `attempt` that takes the next groups of rewards; how many it was asked for, call by call."""
+    asked: list[int] = []
+    waiting = iter(rewards)
+
+    def attempt(count: int) -> list[Scored]:
+        asked.append(count)
+        groups = [next(waiting) for _ in range(count)]
+        return [
+            Scored(rollout((5,), (9,)), reward + less, {"overlong": less})
+            for group in groups
+            for reward, less in zip(group, (0.0, lost), strict=True)
+        ]
+
+    return asked, attempt
+
+
+ALIKE, APART = (0.5, 0.5), (0.0, 1.0)
+
+
+def harvest(redraws: int, *rewards: Sequence[float], lost: float = 0.0) -> tuple[list[int], Harvest]:
+    """Three prompts, two answers to each."""
+    asked, attempt = script(*rewards, lost=lost)
+    return asked, collect(attempt, ppo(credit="group-mean", batch_size=6, redraws=redraws))
+
+
+def test_without_redraws_all_groups_are_learnt_from() -> None:
+    asked, found = harvest(0, APART, ALIKE, ALIKE)
+    assert asked == [3]
+    assert (found.fair, found.learnt) == (6, tuple(range(6)))
+    assert found.metrics == {"groups/drawn": 3.0, "groups/flat": pytest.approx(2 / 3)}
+
+
+def test_groups_that_are_alike_are_drawn_anew_and_still_counted_in_what_is_measured() -> None:
+    asked, found = harvest(8, APART, ALIKE, ALIKE, ALIKE, APART, APART)
+    assert asked == [3, 2, 1]
+    assert found.fair == 6  # the first draw, whatever it scored
+    assert [one.reward for one in found.scored[:6]] == [0.0, 1.0, 0.5, 0.5, 0.5, 0.5]
+    assert len(found.scored) == 10
+    assert found.learnt == (0, 1, 6, 7, 8, 9)
+    assert found.metrics == {"groups/drawn": 6.0, "groups/flat": 0.5}
+
+
+def test_redraws_have_a_bound_and_what_is_missing_stays_missing() -> None:
+    asked, found = harvest(2, APART, *[ALIKE] * 20)
+    assert asked == [3, 2, 2]
+    assert found.learnt == (0, 1)
+    assert found.metrics == {"groups/drawn": 7.0, "groups/flat": pytest.approx(6 / 7)}
+
+
+def test_where_all_are_alike_the_first_draw_is_learnt_from() -> None:
+    asked, found = harvest(1, *[ALIKE] * 6)
+    assert asked == [3, 3]
+    assert (found.fair, found.learnt, len(found.scored)) == (6, tuple(range(6)), 6)
+
+
+def test_what_is_lost_for_length_makes_no_group_differ() -> None:
+    asked, found = harvest(1, *[(1.0, 1.0)] * 6, lost=-0.3)
+    assert asked == [3, 3]
+    assert len({one.reward for one in found.scored}) == 2
+    asked, _ = harvest(1, *[APART] * 3, lost=-0.3)
+    assert asked == [3]
+
+
+def test_a_prompt_that_is_drawn_anew_gets_other_answers(tmp_path: Path) -> None:
+    """One prompt, whose answers always score alike: each redraw meets it again, with seeds of its own."""
+    seeds: list[int] = []
+
+    def alike(rollouts: Sequence[Rollout]) -> list[float]:
+        seeds.extend(one.seed for one in rollouts)
+        return [0.0] * len(rollouts)
+
+    settings = ppo(updates=2, credit="group-mean", batch_size=4, samples_per_prompt=4, redraws=3)
+    updates = run_ppo(replace(cast(), critic=None), settings, tmp_path, prompts(1), FunctionReward("alike", alike))
+    assert len(seeds) == 2 * 4 * 4
+    assert len(set(seeds)) == len(seeds)
+    assert [len(update.annotated) for update in updates] == [4, 4]
+
+
+def test_metrics_are_those_of_the_first_draw(tmp_path: Path) -> None:
+    """Groups that were let in for differing are written down and learnt from, and bend no mean."""
+    given: list[float] = []
+
+    def judged(rollouts: Sequence[Rollout]) -> list[float]:
+        first = len(given) == 0
+        found = [1.0] * len(rollouts) if first else [float(place % 2) for place in range(len(rollouts))]
+        given.extend(found)
+        return found
+
+    settings = ppo(credit="group-mean", batch_size=4, samples_per_prompt=2, redraws=3)
+    (update,) = run_ppo(replace(cast(), critic=None), settings, tmp_path, prompts(5), FunctionReward("judged", judged))
+    (row,) = rows_of(tmp_path)
+    assert given == [1.0] * 4 + [0.0, 1.0, 0.0, 1.0]
+    assert row["reward"] == 1.0
+    assert row["groups/drawn"] == 4
+    assert row["groups/flat"] == 0.5
+    assert len(update.annotated) == 8
+    assert row["policy/grad_norm"] > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from keel.commands.arguments import Arguments
@@ -28,7 +29,7 @@ def best_of(argv: Sequence[str]) -> None:
     arguments.add_argument("--json", action="store_true", help="print the result as one JSON object, and nothing else")
     given = arguments.read(argv)
     words = [one.strip() for one in given.n.split(",")]
-    if not all(one.isdigit() for one in words):
+    if not all(re.fullmatch("[0-9]{1,9}", one) for one in words):
         raise UserError(f"--n {given.n}: give whole numbers, as in {_SIZES}")
     if given.prompts < 1:
         raise UserError(f"--prompts must be at least 1, found {given.prompts}")

@@ -168,7 +168,8 @@ def _algorithm(name: str) -> Method:
 
 def _flags(argv: Sequence[str]) -> Flags:
     """Flags whose help has the defaults of the algorithm that is asked for."""
-    named = dict(pairwise([*argv, ""])).get("--algorithm", "")
+    words = [part for word in argv for part in word.split("=", 1)]
+    named = dict(pairwise([*words, ""])).get("--algorithm", "")
     return Flags(Recipe, Recipe.model_validate({"method": named})) if named in ONLINE else FLAGS
 
 

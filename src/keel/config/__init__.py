@@ -10,7 +10,7 @@ from keel.config.guards import Guards
 from keel.config.load import load_recipe
 from keel.config.methods import OFFLINE, ONLINE, PRESETS, Method, Preset
 from keel.config.online import Online
-from keel.config.parts import EMBEDDED, Critic, KLPenalty, Lora, Model, Optimizer, RewardTerm, Sampling
+from keel.config.parts import EMBEDDED, Aggregated, Critic, KLPenalty, Lora, Model, Optimizer, RewardTerm, Sampling
 from keel.config.preferences import Columns, Labels, People, Preferences
 from keel.config.recipe import Checkpoints, Evaluation, Log, Recipe
 from keel.config.supervised import Dpo, Reward, Sft, Supervised
@@ -20,6 +20,7 @@ __all__ = [
     "OFFLINE",
     "ONLINE",
     "PRESETS",
+    "Aggregated",
     "Checkpoints",
     "Columns",
     "Critic",

@@ -71,7 +71,8 @@ def _kl(settings: Online) -> str:
         return "`dpo.beta`"
     if not settings.kl.coef:
         return "none"
-    return f"{settings.kl.estimator} in the {settings.kl.place}, β {inline_yaml(settings.kl.coef)}"
+    weighted = " times the ratio" if settings.kl.weight == "ratio" else ""
+    return f"{settings.kl.estimator}{weighted} in the {settings.kl.place}, β {inline_yaml(settings.kl.coef)}"
 
 
 def _lines() -> Iterator[str]:

@@ -18,20 +18,21 @@ class Caution:
 
 def cautions(settings: Online) -> list[Caution]:
     """Those that hold for these settings, the gravest first."""
-    kl, grouped = settings.kl, settings.credit not in ("best", "pair")
-    held = kl.coef > 0 and grouped
+    kl, each = settings.kl, settings.samples_per_prompt
+    held = kl.coef > 0 and settings.credit != "pair"
+    in_loss = held and kl.place == "loss"
     learned = any(term.kind == "model" and term.weight for term in settings.reward)
     steps = settings.epochs * settings.minibatches
     found = (
         (
-            held and kl.place == "loss" and kl.estimator == "k1",
+            in_loss and kl.estimator == "k1" and kl.weight == "none",
             Caution(
                 "k1 in the loss has an expected gradient of 0, so nothing holds the policy.",
                 "Set rl.kl.estimator: k2, whose gradient is that of the KL, or rl.kl.place: reward.",
             ),
         ),
         (
-            grouped and kl.coef == 0 and learned,
+            settings.credit != "pair" and kl.coef == 0 and learned,
             Caution(
                 "Nothing holds the policy near its reference while it raises a learned reward, so it may find out what "
                 "the reward model gets wrong.",
@@ -39,10 +40,18 @@ def cautions(settings: Online) -> list[Caution]:
             ),
         ),
         (
-            held and kl.place == "loss" and kl.estimator == "k3",
+            in_loss and kl.estimator == "k3" and kl.weight == "none",
             Caution(
                 "k3 in the loss does not lead to π_ref·exp(r/β), but to β·π_ref/(λ − r) with λ the normaliser.",
-                "Set rl.kl.estimator: k2 for the gradient of the KL; k3 is what the source of GRPO has.",
+                "Set rl.kl.weight: ratio or rl.kl.estimator: k2 for the gradient of the KL; k3 alone is what the "
+                "source of GRPO has.",
+            ),
+        ),
+        (
+            in_loss and kl.estimator == "k2" and kl.weight == "ratio",
+            Caution(
+                "k2 in the loss has the gradient of the KL by itself; weighted by the ratio, it has another.",
+                "Set rl.kl.weight: none, or rl.kl.estimator: k3.",
             ),
         ),
         (
@@ -53,18 +62,33 @@ def cautions(settings: Online) -> list[Caution]:
             ),
         ),
         (
-            held and kl.place == "loss" and steps > 1,
+            in_loss and steps > 1 and kl.weight == "none",
             Caution(
                 f"With {steps} steps to an update, the KL in the loss is that on answers of the policy before them.",
                 "Fewer steps (rl.epochs, rl.minibatches) or rl.kl.place: reward keep it what it is called.",
             ),
         ),
         (
-            held and settings.credit == "group-std",
+            in_loss and settings.credit == "group-std",
             Caution(
-                "Divided by the standard deviation of its group, a reward of any scale is pulled at alike: β becomes "
-                "β·σ, another one for each prompt.",
-                "Set rl.credit: group-mean (Dr. GRPO) for one β.",
+                "Rewards are divided by the standard deviation of their group, and the KL in the loss is not: β "
+                "becomes β·σ, another one for each prompt.",
+                "Set rl.credit: leave-one-out for one β, or rl.kl.place: reward.",
+            ),
+        ),
+        (
+            in_loss and settings.credit != "group-std" and settings.whiten == "advantages",
+            Caution(
+                "Advantages are whitened, and the KL in the loss is not: β becomes β·σ, with σ that of the update.",
+                "Set rl.whiten: none, or rl.kl.place: reward.",
+            ),
+        ),
+        (
+            in_loss and settings.credit == "group-mean",
+            Caution(
+                f"The mean of a group holds the answer itself, which takes 1/{each} off its advantage and nothing off "
+                f"the KL in the loss: β becomes β·{each}/{each - 1}.",
+                "Set rl.credit: leave-one-out for β itself; with large groups it hardly matters.",
             ),
         ),
         (
@@ -84,4 +108,27 @@ def cautions(settings: Online) -> list[Caution]:
             ),
         ),
     )
-    return [caution for holds, caution in found if holds]
+    idle = unread(settings)
+    said = Caution(
+        f"Nothing reads {' and '.join(f'rl.{name}' for name in idle)} with rl.credit: {settings.credit} and "
+        f"rl.surrogate: {settings.surrogate}.",
+        "Leave them out, or choose a credit and a surrogate that have a place for them.",
+    )
+    return [*(caution for holds, caution in found if holds), *([said] if idle else [])]
+
+
+def unread(settings: Online) -> tuple[str, ...]:
+    """Settings that are not as they come, and have no part in this choice of credit and surrogate."""
+    critic, paired = settings.credit == "gae", settings.surrogate == "pair"
+    without = {
+        "gamma": not critic and settings.credit != "return",
+        "lam": not critic,
+        "value_clip": not critic,
+        "value_coef": not critic,
+        "clip": settings.surrogate != "clipped",
+        "clip_high": settings.surrogate not in ("clipped", "weighted"),
+        "mean": paired,
+        "importance_cap": paired,
+    }
+    usual = Online.model_fields
+    return tuple(name for name, idle in without.items() if idle and getattr(settings, name) != usual[name].default)

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic.fields import FieldInfo
 
+from keel.config.methods import PRESETS, choices_of
 from keel.config.recipe import Recipe
 from keel.config.section import Section, description, inner_section
 from keel.config.source import scalar
@@ -19,9 +20,9 @@ _WIDTH = 112
 _PLAIN = re.compile(r"[A-Za-z_./]([A-Za-z0-9_./ -]*[A-Za-z0-9_./-])?")
 
 
-CHOICES = (
-    "rl.credit", "rl.surrogate", "rl.ratio", "rl.clip_high", "rl.mean", "rl.whiten", "rl.kl.place", "rl.kl.estimator",
-)  # fmt: skip
+CHOICES: tuple[str, ...] = tuple(
+    sorted({f"rl.{name}" for preset in PRESETS.values() for name in choices_of(preset.choices)})
+)
 """What makes one online method another: with these written down, a recipe could not be given another method."""
 
 

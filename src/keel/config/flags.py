@@ -28,18 +28,20 @@ class Flags:
     ) -> None:
         """Adds a flag for each field; those of the outermost section stand in help under `title`.
 
-        Help lists the fields under the outermost names in `shown` (such as "model", "seed"); the others work too.
-        `short` maps a further name to a field: {"model": "model.path"} makes --model mean --model.path.
+        Help lists the fields in `shown`, by their outermost name ("model", "seed") or their own ("dpo.beta"); the
+        others work too. `short` maps a further name to a field: {"model": "model.path"} makes --model mean
+        --model.path.
         """
         usual = parser.add_argument_group("usual fields")
         for name, dotted in short.items():
             self._add(usual, name, dotted, f"{self._help(dotted)} Short for --{dotted}.")
         group, section = parser.add_argument_group(title), ""
         for dotted in self._fields:
-            visible = dotted.partition(".")[0] in shown
+            visible = dotted.partition(".")[0] in shown or dotted in shown
             if dotted.rpartition(".")[0] != section:
                 section = dotted.rpartition(".")[0]
-                group = parser.add_argument_group(section, self._about(section) if visible else None)
+                told = section.partition(".")[0] in shown or any(one.rpartition(".")[0] == section for one in shown)
+                group = parser.add_argument_group(section, self._about(section) if told else None)
             hidden = not visible or dotted in short.values()
             self._add(group, dotted, dotted, argparse.SUPPRESS if hidden else self._help(dotted))
             for other, name in self._kind.other_names.items():

@@ -42,6 +42,10 @@ class Guards(Section):
     truncated: Limits = (0.05, 0.2)
     """Share of the answers that run into the token limit."""
 
+    disagreement: Limits = (1.5, 2.5)
+    """How far the members of an ensemble of reward models (reward.members) are apart, as a multiple of that in the
+    first updates. Source: it triples where their mean is over-optimised (2310.02743)."""
+
     clip_fraction: Positive = 0.3
     """Share of the tokens that the clip holds back; amber only."""
 
@@ -61,7 +65,7 @@ class Guards(Section):
 
     @model_validator(mode="after")
     def _amber_comes_first(self) -> Guards:
-        for key in ("kl", "length", "entropy", "truncated"):
+        for key in ("kl", "length", "entropy", "truncated", "disagreement"):
             amber, red = getattr(self, key)
             if amber > red:
                 found = {"key": key, "found": [amber, red]}

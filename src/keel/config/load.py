@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from keel.config.methods import PRESETS, choices_of
 from keel.config.parts import RewardTerm
 from keel.config.recipe import Recipe
 from keel.config.section import Section, leaves
@@ -28,6 +29,21 @@ _OTHER_NAMES: Mapping[str, str] = {
     "kl_coef": "rl.kl.coef",
     "init_kl_coef": "rl.kl.coef",
     "cliprange": "clip",
+    "epsilon": "clip",
+    "epsilon_high": "clip_high",
+    "clip_ratio": "clip",
+    "clip_ratio_high": "clip_high",
+    "num_generations": "samples_per_prompt",
+    "rollout_n": "samples_per_prompt",
+    "num_iterations": "epochs",
+    "loss_type": "dpo.loss",
+    "label_smoothing": "flips",
+    "simpo_gamma": "gamma",
+    "scale_rewards": "credit",
+    "importance_sampling_level": "ratio",
+    "loss_agg_mode": "mean",
+    "adv_estimator": "credit",
+    "algorithm": "method",
     "cliprange_value": "value_clip",
     "vf_coef": "value_coef",
     "lambda": "lam",
@@ -171,6 +187,10 @@ def _sentence(error: ErrorDetails, source: Source) -> str:
         return at + unknown_key(dotted)
     found = described(context.get("found", error["input"]))
     if error["type"] == "keel":
+        chooser = source.values.get("method")
+        chosen = next((preset.choices for name, preset in PRESETS.items() if name == chooser), {})
+        if not source.says(trail) and dotted in {f"rl.{name}" for name in choices_of(chosen)}:
+            found += f", which is what method {chooser} has there"
         return f"{at}{error['msg'].replace(str(context['key']), key, 1)}, found {found}"
     return f"{at}{key} must be {_expected(error['type'], error['msg'], context)}, found {found}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -38,10 +38,11 @@ class Preset:
     departures: str
 
 
+_ADAM: Mapping[str, Any] = {"eps": 1e-8}  # Adam's own; 1e-5 is that of lm-human-preferences, and so of PPO here
 _NO_CUT: Mapping[str, Any] = {"missing_eos_score": None}
 _GROUPS: Mapping[str, Any] = {**_NO_CUT, "whiten": "none", "epochs": 1, "sampling": {"temperature": 1.0}}
 _FREE: Mapping[str, Any] = {"kl": {"coef": 0.0}}
-_SLOW: Mapping[str, Any] = {"optimizer": {"lr": 1e-6, "schedule": "constant"}}
+_SLOW: Mapping[str, Any] = {"optimizer": {**_ADAM, "lr": 1e-6, "schedule": "constant"}}
 
 PRESETS: Mapping[Method, Preset] = {
     "ppo": Preset(
@@ -62,7 +63,9 @@ PRESETS: Mapping[Method, Preset] = {
             "batch_size": 1024,
             "samples_per_prompt": 64,
         },
-        "The variance has a floor of 1e-8, so that a group that scores alike has advantage 0.",
+        "The deviation is that of the group itself (a mean over n, not n − 1), and its variance has a floor of 1e-8, "
+        "so that a group that scores alike has advantage 0; the reference stays the model of the start, where the "
+        "source renews it in rounds.",
     ),
     "dr-grpo": Preset(
         "Dr. GRPO",
@@ -93,8 +96,10 @@ PRESETS: Mapping[Method, Preset] = {
             "samples_per_prompt": 16,
             "minibatches": 16,
         },
-        "Dynamic sampling stops after `rl.redraws` draws, and an update then learns from the groups that it has; the "
-        "overlong penalty is off until `rl.overlong_buffer` says how long it is.",
+        "Dynamic sampling stops after `rl.redraws` more draws, and an update then learns from the groups that it has; "
+        "groups count as alike by their reward without the overlong penalty, not by being right or wrong; that penalty "
+        "is off until `rl.overlong_buffer` says how long it is; cut-off answers are not left out of the loss; the rate "
+        "has no warm-up unless `rl.optimizer.warmup_ratio` says so.",
     ),
     "gspo": Preset(
         "GSPO",
@@ -124,11 +129,13 @@ PRESETS: Mapping[Method, Preset] = {
             "credit": "group-std",
             "surrogate": "weighted",
             "clip_high": 4.0,
+            "redraws": 8,
             "batch_size": 1024,
             "samples_per_prompt": 16,
             "minibatches": 4,
         },
-        "The source does not say where it cuts off; 1 + 4 is that of ScaleRL (2510.13786).",
+        "The source does not say where it cuts off (1 + 4 is that of ScaleRL, 2510.13786), nor the sizes of batch and "
+        "group; as in DAPO, redraws have a bound, and the penalty on length is off until `rl.overlong_buffer` is set.",
     ),
     "rloo": Preset(
         "RLOO",
@@ -140,9 +147,9 @@ PRESETS: Mapping[Method, Preset] = {
             "mean": "constant",
             "kl": {"coef": 0.03},
             "samples_per_prompt": 4,
-            "optimizer": {"lr": 1e-6},
+            "optimizer": {**_ADAM, "lr": 1e-6},
         },
-        "The loss is divided by a constant length, which Adam does not notice.",
+        "The loss is a mean over answers × max_tokens, not over answers: a constant that Adam's step does not see.",
     ),
     "reinforce": Preset(
         "REINFORCE",
@@ -156,10 +163,10 @@ PRESETS: Mapping[Method, Preset] = {
             "epochs": 1,
             "sampling": {"temperature": 1.0},
             "kl": {"coef": 0.03},
-            "optimizer": {"lr": 1e-6},
+            "optimizer": {**_ADAM, "lr": 1e-6},
         },
         "Without a moving baseline: learned rewards are standardised (`rl.reward_normalisation`), which takes its "
-        "place.",
+        "place; for the rewards of a function `rl.whiten: advantages` does.",
     ),
     "reinforce++": Preset(
         "REINFORCE++",
@@ -170,7 +177,7 @@ PRESETS: Mapping[Method, Preset] = {
             "epochs": 1,
             "sampling": {"temperature": 1.0},
             "kl": {"coef": 0.01},
-            "optimizer": {"lr": 5e-7},
+            "optimizer": {**_ADAM, "lr": 5e-7},
         },
         "",
     ),
@@ -184,7 +191,7 @@ PRESETS: Mapping[Method, Preset] = {
             "sampling": {"temperature": 1.0},
             "kl": {"place": "loss", "estimator": "k2", "coef": 0.01},
             "samples_per_prompt": 4,
-            "optimizer": {"lr": 5e-7},
+            "optimizer": {**_ADAM, "lr": 5e-7},
         },
         "",
     ),
@@ -200,6 +207,7 @@ PRESETS: Mapping[Method, Preset] = {
             "sampling": {"temperature": 1.0},
             "samples_per_prompt": 16,
             "epochs": 1,
+            "optimizer": _ADAM,
         },
         "Each update samples from the newest policy; Llama 2 also keeps the best answers of earlier ones.",
     ),
@@ -215,13 +223,22 @@ PRESETS: Mapping[Method, Preset] = {
             "samples_per_prompt": 2,
             "epochs": 1,
             "sampling": {"temperature": 1.0},
-            "optimizer": {"lr": 5e-7},
+            "optimizer": {**_ADAM, "lr": 5e-7},
         },
         "The judge is the reward, not a language model that is asked; the pull to the reference is `dpo.beta`, not "
         "`rl.kl`.",
     ),
     "dpo": Preset("DPO", "2305.18290 and those of `dpo.loss`", {}, "See `keel.maths.preferences`."),
 }
+
+
+def choices_of(choices: Mapping[str, Any]) -> Iterator[str]:
+    """The settings that choices speak of, as in kl.coef."""
+    for name, choice in choices.items():
+        if isinstance(choice, Mapping):
+            yield from (f"{name}.{inner}" for inner in choices_of(choice))
+        else:
+            yield name
 
 
 def with_preset(given: Mapping[Any, Any]) -> Mapping[Any, Any]:

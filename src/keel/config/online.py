@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -174,15 +173,27 @@ class Online(Section):
                 "overlong_buffer",
             ),
             (
+                self.kl.place == "loss" and self.credit in ("best", "pair"),
+                "{key}: learning from chosen answers only, it would charge those alone; use rl.kl.place: reward",
+                "kl.place",
+            ),
+            (
+                self.kl.controller == "adaptive" and self.kl.coef == 0,
+                "{key}: an adaptive controller multiplies, and 0 stays 0; start above it",
+                "kl.coef",
+            ),
+            (
+                self.kl.weight == "ratio" and self.kl.place == "reward",
+                "{key}: only a KL in the loss is weighted; use rl.kl.place: loss",
+                "kl.weight",
+            ),
+            (
                 self.redraws > 0 and self.credit not in GROUPED,
                 "{key}: only where credit compares the answers to one prompt can they all score alike",
                 "redraws",
             ),
         )
-        for wrong, sentence, key in faults:
-            if wrong:
-                found = reduce(getattr, key.split("."), self)
-                raise PydanticCustomError("keel", sentence, {"key": key, "found": found})
+        self.refuse(faults)
         return self
 
     @property

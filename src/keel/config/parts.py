@@ -126,7 +126,11 @@ class KLPenalty(Section):
 
     estimator: Literal["k1", "k2", "k3"] = "k1"
     """Estimate of the KL from one sampled token: k1 = log π − log π_ref, k2 = k1²/2, k3 = e^−k1 − 1 + k1. In the
-    reward only k1 leads to π_ref·exp(r/β), in the loss only k2 does."""
+    reward only k1 leads to π_ref·exp(r/β), in the loss k2 does, and with weight: ratio k1 and k3."""
+
+    weight: Literal["none", "ratio"] = "none"
+    """In the loss only: ratio = each token's estimate is multiplied by π/π_old, and its gradient runs through that too,
+    as in DeepSeek-V3.2 (2512.02556) and by default in TRL; none = as in the source of GRPO."""
 
     controller: Literal["fixed", "adaptive"] = "fixed"
     """fixed = coef never changes; adaptive = it follows the measured KL towards target (Ziegler et al., 1909.08593)."""
@@ -166,6 +170,10 @@ class Critic(Section):
         return self
 
 
+Aggregated = Literal["mean", "worst", "uncertainty"]
+"""How the scores of several reward models become one."""
+
+
 class RewardTerm(Section):
     """One term of the reward; the reward of an answer is the weighted sum of the terms."""
 
@@ -178,6 +186,13 @@ class RewardTerm(Section):
     weight: float = 1.0
     """Factor of this term in the sum."""
 
+    aggregate: Aggregated = "mean"
+    """How the scores of a model with several members (reward.members) become one: their mean, the lowest of them, or
+    the mean less penalty times their variance. Source: 2310.02743."""
+
+    penalty: NonNegative = 0.1
+    """Of uncertainty: λ, per unit of reward. Source: 0.1 for PPO, 0.5 for the best of n in 2310.02743."""
+
     @model_validator(mode="after")
     def _has_function(self) -> RewardTerm:
         if self.kind == "function" and ":" not in (self.path or ""):
@@ -185,3 +200,26 @@ class RewardTerm(Section):
                 "keel", "{key} must name a function, as in rewards.py:brevity", {"key": "path", "found": self.path}
             )
         return self
+
+    @model_validator(mode="after")
+    def _has_a_use_for_all(self) -> RewardTerm:
+        faults = (
+            (
+                self.kind == "function" and self.aggregate != "mean",
+                "{key} brings the scores of reward models together, and a function gives one; leave it out",
+                "aggregate",
+            ),
+            (
+                self.penalty != type(self).model_fields["penalty"].default and self.aggregate != "uncertainty",
+                f"{{key}} changes nothing with aggregate: {self.aggregate}, but only with uncertainty; leave it out or "
+                "choose that",
+                "penalty",
+            ),
+        )
+        self.refuse(faults)
+        return self
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the reward model that the run itself trains."""
+        return self.kind == "model" and self.path is None

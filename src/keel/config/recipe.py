@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from keel.config.methods import ONLINE, Method, with_preset
 from keel.config.online import Online
-from keel.config.parts import Model, Sampling
+from keel.config.parts import Model, RewardTerm, Sampling
 from keel.config.preferences import Columns, Preferences
 from keel.config.section import (
     Count,
@@ -135,6 +135,9 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
         crowd = self.preferences
+        judges_itself = self.reward.data is None and crowd.labels.data is None
+        judges_itself = judges_itself and (self.task is not None or crowd.judges == "people")
+        ranked = judges_itself and self.reward.loss == "plackett-luce"
         faults = (
             (
                 self.model.layout == "shared" and self.model.tuning != "lora",
@@ -153,6 +156,11 @@ class Recipe(Section):
                 self.method in ONLINE and self.rl.has_critic and self.rl.critic.warmup_updates >= self.rl.updates,
                 "{key} must be more than rl.critic.warmup_updates, or the policy never learns",
                 "rl.updates",
+            ),
+            (
+                self.method in ONLINE and self.rl.surrogate == "pair" and self.dpo.loss == "kto",
+                "{key}: kto learns from single answers, and method " + self.method + " from pairs; use another loss",
+                "dpo.loss",
             ),
             (
                 self.task is None and self.evaluation.judge == "gold",
@@ -185,10 +193,34 @@ class Recipe(Section):
                 "preferences.votes",
             ),
             (crowd.spammers > crowd.annotators, "{key} cannot exceed preferences.annotators", "preferences.spammers"),
+            (
+                ranked and crowd.aggregate != "majority",
+                "{key}: reward.loss: plackett-luce reads who comes before whom, and only majority says that for "
+                "certain; use majority (with preferences.ties: drop), or reward.loss: pairs",
+                "preferences.aggregate",
+            ),
+            (
+                ranked and crowd.ties != "drop",
+                "{key}: reward.loss: plackett-luce has no place for a tie; use drop, or reward.loss: pairs",
+                "preferences.ties",
+            ),
         )
-        for wrong, sentence, key in faults:
-            if wrong:
-                section, name = key.split(".")
-                found = getattr(getattr(self, section), name)
-                raise PydanticCustomError("keel", sentence, {"key": key, "found": found})
+        self.refuse(faults)
         return self
+
+    @model_validator(mode="after")
+    def _has_members_to_aggregate(self) -> Recipe:
+        for term in self.rl.reward:
+            if self.reward.kept == 1 and term.is_own and term.aggregate != "mean":
+                raise PydanticCustomError(
+                    "keel",
+                    "{key}: aggregate brings several reward models together, and this run keeps one; set "
+                    "reward.members to 3 or more (with reward.combine: scores), or leave aggregate out",
+                    {"key": "rl.reward", "found": term.aggregate},
+                )
+        return self
+
+    @property
+    def own_term(self) -> RewardTerm:
+        """The first term of the reward that is the run's own model; as a term is by default where there is none."""
+        return next((term for term in self.rl.reward if term.is_own), RewardTerm())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 _WORD = 2**63  # no count reaches it, and the libraries below take no more
 Count = Annotated[int, Field(ge=1, lt=_WORD)]
@@ -41,6 +43,14 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    def refuse(self, faults: Iterable[tuple[bool, str, str]]) -> None:
+        """Raises for the first fault that is there: (is it, a sentence with {key}, the dotted name of a field of this
+        section)."""
+        for wrong, sentence, key in faults:
+            if wrong:
+                found = reduce(getattr, key.split("."), self)
+                raise PydanticCustomError("keel", sentence, {"key": key, "found": found})
 
     @model_validator(mode="before")
     @classmethod

@@ -43,6 +43,16 @@ class Source:
                 return self.origins[path[:length]]
         return None
 
+    def says(self, path: Trail) -> bool:
+        """Whether there is a value in this place."""
+        found: Any = self.values
+        for key in path:
+            among = isinstance(found, list | tuple) and isinstance(key, int) and key < len(found)
+            if not (among or (isinstance(found, Mapping) and key in found)):
+                return False
+            found = found[key]
+        return True
+
     def renamed(self, names: Mapping[str, str]) -> Source:
         """A copy whose outermost keys have other names; UserError where a key is there under both."""
         values, origins = dict(self.values), dict(self.origins)

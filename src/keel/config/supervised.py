@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from keel.config.parts import Optimizer
 from keel.config.preferences import Columns
 from keel.config.section import Count, NonNegative, NoPlace, Positive, Section, Share
+
+Loss = Literal["dpo", "ipo", "cdpo", "robust", "kto", "orpo", "simpo"]
+USED_BY: Mapping[str, tuple[Loss, ...]] = {
+    "flips": ("cdpo", "robust"),
+    "gamma": ("simpo",),
+    "length": ("ipo",),
+    "margin": ("dpo", "cdpo"),
+    "desirable_weight": ("kto",),
+    "undesirable_weight": ("kto",),
+}
+"""Fields of dpo that only these losses have a use for."""
 
 
 class Supervised(Section):
@@ -62,6 +75,10 @@ class Reward(Supervised):
 
     optimizer: Optimizer = Optimizer(lr=9e-6)
 
+    loss: Literal["pairs", "plackett-luce"] = "pairs"
+    """pairs = Bradley–Terry, the mean over all pairs of a prompt (2203.02155); plackett-luce = how likely each whole
+    ranking is. Of two answers both are the same."""
+
     annotators: Literal["aggregated", "learned"] = "aggregated"
     """aggregated = each pair has one probability, from preferences.aggregate; learned = the model predicts every single
     vote, and learns how reliable each annotator is and to which side they lean along with it."""
@@ -71,6 +88,48 @@ class Reward(Supervised):
 
     centring: NonNegative = 0.01
     """c in + c·mean((r_chosen + r_rejected)²), which keeps scores around 0. Source: 0.01 (2312.09244)."""
+
+    members: Annotated[int, Field(ge=1, le=100)] = 1
+    """Reward models that are trained, one after the other, on the same data in orders of their own. Source: 4 to 5 in
+    2310.02743."""
+
+    combine: Literal["scores", "weights"] = "scores"
+    """What becomes of several members: scores = all are kept, each from a head (and adapters) of its own, and
+    rl.reward's aggregate says how their scores become one; weights = they start alike, and one model with the mean of
+    their weights is kept (WARM, 2401.12187)."""
+
+    @model_validator(mode="after")
+    def _has_an_outcome_to_learn(self) -> Reward:
+        ranked, learned = self.loss == "plackett-luce", self.annotators == "learned"
+        faults = (
+            (
+                ranked and learned,
+                "{key}: plackett-luce reads whole rankings, and learned annotators single votes; use pairs with them",
+                "loss",
+            ),
+            (
+                ranked and self.margin == "stated",
+                "{key}: a ranking says who comes first, not by how much; use pairs where margin is stated",
+                "loss",
+            ),
+            (
+                learned and self.members > 1,
+                "{key}: annotators are learnt along with one model; use aggregated with several members",
+                "annotators",
+            ),
+            (
+                self.combine == "weights" and self.members == 1,
+                "{key}: weights are averaged over several models; ask for them with reward.members",
+                "combine",
+            ),
+        )
+        self.refuse(faults)
+        return self
+
+    @property
+    def kept(self) -> int:
+        """How many reward models there are in the end: all members, or one with the mean of their weights."""
+        return self.members if self.combine == "scores" else 1
 
 
 class Dpo(Supervised):
@@ -84,7 +143,7 @@ class Dpo(Supervised):
 
     optimizer: Optimizer = Optimizer(lr=1e-6, warmup_ratio=0.1)
 
-    loss: Literal["dpo", "ipo", "cdpo", "robust", "kto", "orpo", "simpo"] = "dpo"
+    loss: Loss = "dpo"
     """dpo; ipo = a finite goal for each pair (2310.12036); cdpo and robust = some labels are wrong (Mitchell 2023,
     2403.00409); kto = single answers, good or bad (2402.01306); orpo (2403.07691) and simpo (2405.14734) = without a
     reference."""
@@ -110,6 +169,19 @@ class Dpo(Supervised):
 
     undesirable_weight: NonNegative = 1.0
     """kto only: weight of bad answers."""
+
+    @model_validator(mode="after")
+    def _has_a_use_for_all(self) -> Dpo:
+        for name, losses in USED_BY.items():
+            found = getattr(self, name)
+            if self.loss not in losses and found != type(self).model_fields[name].default:
+                raise PydanticCustomError(
+                    "keel",
+                    f"{{key}} changes nothing with dpo.loss: {self.loss}, but only with {' or '.join(losses)}; leave "
+                    "it out or choose that loss",
+                    {"key": name, "found": found},
+                )
+        return self
 
     @property
     def strength(self) -> float:

@@ -17,7 +17,11 @@ _WIDTH = 80
 
 @dataclass(frozen=True)
 class Trial:
-    """What one method came to from one seed; `seconds` are those of the method's own stage."""
+    """What one method came to from one seed.
+
+    `gain_low` and `gain_high` are the interval of its gain over the prompts of its evaluation. `seconds` are those of
+    the method's own stage, and of the reward model's where it learns from the one that the run trains.
+    """
 
     name: str
     seed: int
@@ -27,6 +31,8 @@ class Trial:
     win_rate_high: float | None
     gold_before: float | None
     gold: float | None
+    gain_low: float | None
+    gain_high: float | None
     reward: float | None
     kl: float | None
     length: float | None
@@ -41,11 +47,13 @@ class Trial:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds with Student's 95 % interval, which one seed does not give; None where nothing was measured."""
+    """A mean over `seeds` seeds, those that have the number, with Student's 95 % interval, which one seed does not
+    give; None where nothing was measured."""
 
     value: float | None
     low: float | None
     high: float | None
+    seeds: int
 
     @classmethod
     def of(cls, found: Sequence[float | None]) -> Estimate:
@@ -53,20 +61,25 @@ class Estimate:
         n − 1 degrees of freedom and s the deviation among seeds, of denominator n − 1."""
         known = [one for one in found if one is not None and math.isfinite(one)]
         if not known:
-            return cls(None, None, None)
+            return cls(None, None, None, 0)
         if len(known) == 1:
-            return cls(known[0], None, None)
+            return cls(known[0], None, None, 1)
         reach = student(len(known) - 1) * stdev(known) / math.sqrt(len(known))
-        return cls(fmean(known), fmean(known) - reach, fmean(known) + reach)
+        return cls(fmean(known), fmean(known) - reach, fmean(known) + reach, len(known))
 
     def times(self, factor: float) -> Estimate:
         """In another unit, such as percents."""
-        return Estimate(*(None if one is None else factor * one for one in (self.value, self.low, self.high)))
+        value, low, high = (None if one is None else factor * one for one in (self.value, self.low, self.high))
+        return Estimate(value, low, high, self.seeds)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method over all seeds. `gain` is the mean of the trials' gains."""
+    """One method over all seeds.
+
+    `gain` is the mean of the trials' gains; `rate_ahead` and `gain_ahead` that of what its win rate and its gain are
+    above those of the method that was named first, seed by seed, for the seeds that both have.
+    """
 
     name: str
     title: str
@@ -77,18 +90,23 @@ class Row:
     kl: Estimate
     length: Estimate
     seconds: Estimate
+    rate_ahead: Estimate
+    gain_ahead: Estimate
 
 
 @dataclass(frozen=True)
 class Bout:
-    """All trials, seed by seed, within a seed in the order in which the methods were named; `titles` by name."""
+    """All trials, seed by seed, within a seed in the order in which the methods were named; `titles` by name,
+    in that order too.
+
+    `shared` are the stages whose results all methods that have a use for them began with, `failures` a sentence for
+    each trial that came to nothing.
+    """
 
     trials: tuple[Trial, ...]
     titles: Mapping[str, str]
-
-    def with_trial(self, trial: Trial, title: str) -> Bout:
-        """The same, and one more."""
-        return Bout((*self.trials, trial), {**self.titles, trial.name: title})
+    shared: tuple[Literal["sft", "preferences", "reward"], ...] = ()
+    failures: tuple[str, ...] = ()
 
     @property
     def seeds(self) -> int:
@@ -97,40 +115,59 @@ class Bout:
 
     def by_method(self) -> dict[str, list[Trial]]:
         """The trials of each method, in the order in which they were named."""
-        names = dict.fromkeys(one.name for one in self.trials)
-        return {name: [one for one in self.trials if one.name == name] for name in names}
+        found = {name: [one for one in self.trials if one.name == name] for name in self.titles}
+        return {name: trials for name, trials in found.items() if trials}
 
     def rows(self) -> list[Row]:
         """A row for each method."""
-        return [self._row(name, trials) for name, trials in self.by_method().items()]
+        methods = self.by_method()
+        first = next(iter(methods.values()), [])
+        return [self._row(name, trials, first) for name, trials in methods.items()]
 
     def to_json(self) -> dict[str, Any]:
         """The content of methods.json."""
-        return {"methods": [asdict(row) for row in self.rows()], "trials": [asdict(one) for one in self.trials]}
+        return {
+            "methods": [asdict(row) for row in self.rows()],
+            "trials": [asdict(one) for one in self.trials],
+            "shared": list(self.shared),
+            "failures": list(self.failures),
+        }
 
     def __str__(self) -> str:
         """A table of at most 80 columns; where the numbers are too long for that, the last ones are left out."""
-        lines = [("method", *_HEADS), *(_cells(row) for row in self.rows())]
+        rows = self.rows()
+        lines = [("method", *_HEADS), *(_cells(row, self.seeds) for row in rows)]
         while len(lines[0]) > 2 and _wide(lines) > _WIDTH:
             lines = [line[:-1] for line in lines]
         left_out = _HEADS[len(lines[0]) - 1 :]
-        notes = ["Win rate: over SFT. Gain: gold score less SFT's. KL: nats per answer, from SFT."]
+        notes = [
+            "Win rate: over SFT. Gain: gold score less SFT's. KL: nats per answer, from SFT. Seconds: of training, its "
+            "own reward model included."
+        ]
         notes.append(
             f"Means over {self.seeds} seeds, ± half of Student's 95% interval."
             if self.seeds > 1
             else "One seed: nothing is known of how far another would differ."
         )
+        if any(_MARK in cell for line in lines[1:] for cell in line):
+            notes.append(f"{_MARK} Of fewer seeds.")
         if left_out:
             notes.append(f"Not shown, but in methods.json: {', '.join(left_out)}.")
-        return "\n".join([*_table(lines), "", *textwrap.wrap(" ".join(notes), _WIDTH)])
+        told = [" ".join(notes), _paired(rows) if self.seeds > 1 else _gained(self.trials)]
+        return "\n".join([*_table(lines), "", *(line for one in told for line in textwrap.wrap(one, _WIDTH))])
 
-    def _row(self, name: str, trials: Sequence[Trial]) -> Row:
+    def _row(self, name: str, trials: Sequence[Trial], first: Sequence[Trial]) -> Row:
         def over(field: str) -> Estimate:
             return Estimate.of([getattr(one, field) for one in trials])
 
+        def ahead(field: str) -> Estimate:
+            others = {one.seed: getattr(one, field) for one in first}
+            pairs = [(getattr(one, field), others.get(one.seed)) for one in trials]
+            return Estimate.of([None if None in pair else pair[0] - pair[1] for pair in pairs])
+
         return Row(
             name, self.titles[name], len(trials), over("win_rate"), over("gain"), over("gold"), over("kl"),
-            over("length"), over("seconds"),
+            over("length"), over("seconds"), ahead("win_rate"), ahead("gain"),
         )  # fmt: skip
 
 
@@ -145,9 +182,11 @@ def student(degrees: int) -> float:
 
 
 _HEADS = ("win rate, %", "gain", "KL", "tokens", "seconds")
+_MARK = "*"
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, seeds: int) -> tuple[str, ...]:
+    """A number of fewer seeds than there are is marked."""
     found = (
         (row.win_rate.times(100.0), ".1f"),
         (row.gain, "+.2f"),
@@ -155,7 +194,25 @@ def _cells(row: Row) -> tuple[str, ...]:
         (row.length, ".0f"),
         (row.seconds, ".0f"),
     )
-    return (row.name, *(_worded(one, form) for one, form in found))
+    return (row.name, *(_worded(one, form) + (_MARK if 0 < one.seeds < seeds else "") for one, form in found))
+
+
+def _paired(rows: Sequence[Row]) -> str:
+    """What each is ahead of the first, where seeds tell: the same seeds have the same SFT model and prompts."""
+    told = [
+        f"{row.name} {_worded(row.rate_ahead.times(100.0), '+.1f')}" for row in rows[1:] if row.rate_ahead.seeds > 1
+    ]
+    return f"Win rate less that of {rows[0].name}, %, paired by seed: {', '.join(told)}." if told else ""
+
+
+def _gained(trials: Sequence[Trial]) -> str:
+    """What one seed tells: how far the prompts of its evaluation agree on the gain."""
+    told = [
+        f"{one.name} {one.gain_low:+.2f} to {one.gain_high:+.2f}"
+        for one in trials
+        if one.gain_low is not None and one.gain_high is not None
+    ]
+    return f"Its gain, in 95% intervals over the prompts: {', '.join(told)}." if told else ""
 
 
 def _worded(found: Estimate, form: str) -> str:

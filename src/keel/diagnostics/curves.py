@@ -12,6 +12,7 @@ from keel.diagnostics.geometry import Chart, Threshold, Tone, figure
 from keel.diagnostics.over_optimisation import Verdict, judge
 from keel.diagnostics.pictures import curve_chart, over_optimisation_chart
 from keel.diagnostics.recorded import Attempts, Curve, Metrics, Recorded
+from keel.training.guards import disagreements
 
 _ROWS = 12
 
@@ -59,13 +60,16 @@ _SFT = (
 )
 _REWARD = (
     Shown(
-        "loss", "Reward model: loss", "How far the scores are from people’s choices; a coin has 0.69.", "nats per pair"
+        "loss", "Reward model: loss",
+        "How far the scores are from people’s choices: a coin has 0.69 for a pair, and where whole rankings of K are "
+        "learnt ln K! for each.",
+        "nats",
     ),
     Shown(
         "accuracy", "Reward model: accuracy", "Share of the training pairs whose preferred answer scores higher.", "%"
     ),
     Shown("held_out/accuracy", "Reward model: held-out accuracy", "The same on pairs that it never saw.", "%"),
-)
+)  # fmt: skip
 
 
 _DIRECT = (
@@ -124,7 +128,8 @@ def curve_groups(run: Recorded, limits: Guards) -> list[Group]:
         charts = [chart for metrics, shown in early for chart in _charts(metrics, shown, "step")]
         tables = [_table(_sentence(title), *one, "step") for title, one in zip(titles, early, strict=True)]
         about = "The model learns to write like the demonstrations, the reward model to score as people choose."
-        groups.append(Group(_sentence(" and ".join(titles)), about, tuple(charts), tuple(tables), ()))
+        notes = _of_members(run.metrics.get("reward"))
+        groups.append(Group(_sentence(" and ".join(titles)), about, tuple(charts), tuple(tables), notes))
     title, practice = run.summary.title, run.practice
     if practice is not None:
         shown = (*practice_curves(limits), *_other_terms(practice))
@@ -177,10 +182,28 @@ def spread(attempts: Attempts) -> tuple[float, float]:
 def _other_terms(metrics: Metrics) -> list[Shown]:
     """The terms of a reward that is a sum of several."""
     parts = [name for name in metrics.names if name.startswith("reward/")]
-    terms = [name for name in parts if name not in ("reward/std", "reward/gold", "reward/missing_eos")]
+    apart = disagreements(parts)
+    members = {*apart, *(name.replace("/disagreement", "/mean") for name in apart)}
+    own = [name for name in parts if name not in ("reward/std", "reward/gold", "reward/missing_eos")]
+    terms = [name for name in own if name not in members]
+    about = "How far the reward models are apart, standard deviation; rises where they know less."
+    shown = [Shown(name, f"Disagreement: {name.split('/')[1]}", about) for name in apart]
     if len(terms) < 2:
-        return []
-    return [Shown(name, f"Term: {name.removeprefix('reward/')}", "A term of the reward, unweighted.") for name in terms]
+        return shown
+    about = "A term of the reward, unweighted."
+    return [*shown, *(Shown(name, f"Term: {name.removeprefix('reward/')}", about) for name in terms)]
+
+
+def _of_members(metrics: Metrics | None) -> tuple[str, ...]:
+    """That curves of several reward models are of one after the other."""
+    turns = metrics.curve("member") if metrics is not None else None
+    if turns is None or not len(turns) or turns.values.max() < 2:
+        return ()
+    return (
+        f"{turns.values.max():.0f} reward models learn one after the other, each from the start: the curves of the "
+        "reward model begin anew at each turn, and a point of the held-out accuracy is of the one whose turn ends "
+        "there.",
+    )
 
 
 def _notes(metrics: Metrics) -> list[str]:

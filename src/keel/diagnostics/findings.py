@@ -19,11 +19,11 @@ from keel.config import Guards
 from keel.config.load import build
 from keel.config.source import Source, parse
 from keel.diagnostics.over_optimisation import judge
-from keel.diagnostics.recorded import Attempts, Curve, Recorded
+from keel.diagnostics.recorded import Attempts, Curve, Metrics, Recorded
 from keel.diagnostics.smoothing import running_mean
 from keel.errors import UserError
 from keel.summary import STAGES, percent
-from keel.training.guards import REMEDY
+from keel.training.guards import REMEDY, disagreements
 from keel.training.guards import Level as Level
 from keel.training.guards import level as level
 
@@ -110,8 +110,9 @@ def _of_practice(run: Recorded) -> Iterator[Finding]:
     yield from _limits(run)
     yield from _over_optimisation(curve("reward"), curve("reward/gold"))
     for name, check in _CHECKS.items():
-        if len(curve(name)):
-            yield check(curve(name), limits)
+        found = _furthest(run.practice) if check is _disagreement else curve(name)
+        if len(found):
+            yield check(found, limits)
     yield from _length_taste(run.attempts)
 
 
@@ -196,6 +197,32 @@ def _truncated(curve: Curve, limits: Guards) -> Finding:
     )
 
 
+def _furthest(metrics: Metrics) -> Curve:
+    """The disagreement of the term whose reward models are furthest apart, at each step."""
+    curves = [metrics.curve(name) for name in disagreements(metrics.names)]
+    said = [pair for curve in curves for pair in zip(curve.steps.tolist(), curve.values.tolist(), strict=True)]
+    most: dict[int, float] = {}
+    for step, value in said:
+        most[step] = max(value, most.get(step, value))
+    steps = sorted(most)
+    return Curve(np.array(steps, dtype=np.int64), np.array([most[step] for step in steps], dtype=np.float64))
+
+
+def _disagreement(curve: Curve, limits: Guards) -> Finding:
+    means = running_mean(curve.values, limits.window)
+    factor = means.max() / max(means[0], 1e-9)
+    amber, red = limits.disagreement
+    return Finding(
+        "Reward models agree",
+        level(factor, amber, red),
+        f"They came to be {factor:.2f} times as far apart in their scores as at first (standard deviation "
+        f"{means[0]:.2g}; a look is due from {amber:g} times, alarm from {red:g})."
+        if factor > 1
+        else f"They never were further apart in their scores than at first (standard deviation {means[0]:.2g}).",
+        REMEDY["disagreement"],
+    )
+
+
 def _clip_fraction(curve: Curve, limits: Guards) -> Finding:
     most, where = _highest(curve, limits.window)
     return Finding(
@@ -247,6 +274,7 @@ _CHECKS: Mapping[str, Callable[[Curve, Guards], Finding]] = {
     "length": _length,
     "policy/entropy": _entropy,
     "truncated": _truncated,
+    "disagreement": _disagreement,
     "policy/clip_fraction": _clip_fraction,
     "value/explained_variance": _critic,
     "sampler_kl": _sampler,

@@ -52,6 +52,9 @@ def render(bout: Bout) -> str:
         headline=headline(rows),
         rows=rows,
         columns=columns(rows),
+        began=began(bout),
+        failures=bout.failures,
+        paired=bout.seeds > 1 and len(rows) > 1,
         judges=[_JUDGES[one] for one in dict.fromkeys(trial.judge for trial in bout.trials) if one is not None],
         rates=_rates(rows),
         letters=letters(bout),
@@ -65,13 +68,15 @@ def render(bout: Bout) -> str:
 
 
 def headline(rows: Sequence[Row]) -> str:
-    """Which method is ahead, where the intervals tell; else that none is."""
+    """Which method is ahead, where the intervals tell; else that none is, or that none beats SFT."""
     known = [(one, one.win_rate.value) for one in rows if one.win_rate.value is not None]
     if not known:
         return "Methods that no evaluation has judged"
     best, _ = max(known, key=lambda pair: pair[1])
     low = best.win_rate.low
     others = [one.win_rate for one, _ in known if one is not best]
+    if best.win_rate.high is not None and best.win_rate.high < 0.5:
+        return "No method here beats SFT"
     if not others:
         return f"{best.title}, alone"
     if any(one.value == best.win_rate.value for one in others):
@@ -81,6 +86,15 @@ def headline(rows: Sequence[Row]) -> str:
     if best.seeds == 1:
         return f"{best.title} is ahead with the one seed that was tried"
     return f"{best.title} is ahead, but not beyond what these seeds can tell apart"
+
+
+def began(bout: Bout) -> str:
+    """What all methods began with, as far as that is true of these."""
+    if not bout.shared:
+        return "All methods began with the same model."
+    said = "All methods began, seed by seed, with the same " + ("supervised model" if "sft" in bout.shared else "model")
+    said += " and the same preferences" if "preferences" in bout.shared else ""
+    return said + ("; those that learn from a reward model, with the same one." if "reward" in bout.shared else ".")
 
 
 def letters(bout: Bout) -> dict[str, str]:
@@ -94,13 +108,22 @@ def tone(name: str) -> Tone:
 
 
 def columns(rows: Sequence[Row]) -> list[Column]:
-    """The win rate, and whatever else was measured."""
+    """The win rate, and whatever else was measured; where there are two seeds, also what is paired by seed."""
+    seeds = max((row.seeds for row in rows), default=0)
+    paired: list[tuple[str, list[tuple[str, str]]]] = []
+    if seeds > 1 and len(rows) > 1:
+        first = ("–", "")
+        ahead = [_cell(one.rate_ahead, _percents, -1.0, 1.0, seeds) for one in rows[1:]]
+        paired.append((f"Win rate less that of {rows[0].title}", [first, *ahead]))
+        ahead = [_cell(one.gain_ahead, _signed, seeds=seeds) for one in rows[1:]]
+        paired.append((f"Gain less that of {rows[0].title}", [first, *ahead]))
     found = (
-        ("Win rate over SFT", [_cell(one.win_rate, percent, 0.0, 1.0) for one in rows]),
-        ("Gold less SFT’s", [_cell(one.gain, _signed) for one in rows]),
-        ("KL, nats per answer", [_cell(one.kl, figure, 0.0) for one in rows]),
-        ("Tokens per answer", [_cell(one.length, figure, 0.0) for one in rows]),
-        ("Seconds of training", [_cell(one.seconds, figure, 0.0) for one in rows]),
+        ("Win rate over SFT", [_cell(one.win_rate, percent, 0.0, 1.0, seeds) for one in rows]),
+        ("Gold less SFT’s", [_cell(one.gain, _signed, seeds=seeds) for one in rows]),
+        *paired,
+        ("KL, nats per answer", [_cell(one.kl, figure, 0.0, seeds=seeds) for one in rows]),
+        ("Tokens per answer", [_cell(one.length, figure, 0.0, seeds=seeds) for one in rows]),
+        ("Seconds of training", [_cell(one.seconds, figure, 0.0, seeds=seeds) for one in rows]),
     )
     return [
         Column(head, tuple(cells))
@@ -110,16 +133,23 @@ def columns(rows: Sequence[Row]) -> list[Column]:
 
 
 def _cell(
-    found: Estimate, form: Callable[[float], str], least: float = -math.inf, most: float = math.inf
+    found: Estimate, form: Callable[[float], str], least: float = -math.inf, most: float = math.inf, seeds: int = 0
 ) -> tuple[str, str]:
-    """The interval ends where the number cannot be: no share is above 1."""
+    """The interval ends where the number cannot be: no share is above 1. A number of fewer than all `seeds` says so."""
     if found.value is None:
         return "–", ""
-    if found.low is None or found.high is None:
-        return form(found.value), ""
-    low = found.low if found.value < least else max(found.low, least)  # an estimate of KL may lie below 0
-    high = min(found.high, most)
-    return form(found.value), f"{form(low)} to {form(high)}"
+    notes = []
+    if found.low is not None and found.high is not None:
+        low = found.low if found.value < least else max(found.low, least)  # an estimate of KL may lie below 0
+        notes.append(f"{form(low)} to {form(min(found.high, most))}")
+    if found.seeds < seeds:
+        notes.append(f"{found.seeds} of {_counted(seeds, 'seed')}")
+    return form(found.value), ", ".join(notes)
+
+
+def _percents(share: float) -> str:
+    """A difference of shares, with its sign."""
+    return f"{_signed(100 * share)}%"
 
 
 def _signed(value: float) -> str:

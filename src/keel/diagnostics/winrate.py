@@ -1,11 +1,11 @@
-"""How often one model's answer beats another's, and how sure that is."""
+"""How often one model's answer beats another's, or by how much, and how sure that is."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean
+from statistics import NormalDist, fmean, stdev
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,33 @@ def interval(outcomes: Sequence[float], prompts: Sequence[Hashable], confidence:
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     reach = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """`mean` of what one model scores above another, in [`low`, `high`]; one prompt gives no interval."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+def gain(ours: Sequence[float], theirs: Sequence[float], prompts: Sequence[Hashable], confidence: float = 0.95) -> Gain:
+    """The paired difference of two models' scores, by prompt.
+
+        d̄ ± z·s/√K,    d_k = the mean of ours − theirs over the answers to prompt k, s their deviation (over K − 1)
+
+    Scores [n] each, in the same order; `prompts` [n] names the prompt of each. Where prompts have different numbers of
+    answers, each prompt weighs the same. Raises ValueError unless all hold the same n ≥ 1 entries.
+    """
+    if not len(ours) == len(theirs) == len(prompts) or not ours:
+        raise ValueError(f"a gain needs a prompt and two scores each: {len(prompts)}, {len(ours)}, {len(theirs)}")
+    differences = [mine - other for mine, other in zip(ours, theirs, strict=True)]
+    means = [fmean(group) for group in _grouped(differences, prompts)]
+    if len(means) == 1:
+        return Gain(means[0], None, None)
+    reach = NormalDist().inv_cdf(0.5 + confidence / 2) * stdev(means) / math.sqrt(len(means))
+    return Gain(fmean(means), fmean(means) - reach, fmean(means) + reach)
 
 
 def likeness(outcomes: Sequence[float], prompts: Sequence[Hashable]) -> float:

@@ -10,16 +10,19 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
 from keel.config import ONLINE, Supervised
 from keel.data.chat import Chat, fitting
 from keel.data.forest import Branch, Tree
 from keel.stages.answers import BATCH
-from keel.stages.direct import as_tree, rows_to_prefer
+from keel.stages.direct import Labelled, as_tree, matched, rated, rows_to_prefer
 from keel.stages.evaluation import prompts_to_judge
+from keel.stages.judges import judges_of, members_of
 from keel.stages.practice import CALIBRATION, prompts_to_practise
 from keel.stages.preferences import prompts_to_compare
+from keel.stages.selecting import reads_candidates
 from keel.stages.sft import demonstrations
 from keel.stages.workspace import StageName, Workspace
 from keel.training.comparisons import comparisons, together
@@ -110,7 +113,14 @@ def _sft(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
 def _preferences(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
     if space.recipe.reward.data is not None or space.recipe.preferences.labels.data is not None:
         return
-    yield from _sampled("preferences", "answers", _compared(space, chat, answers))
+    trees = _compared(space, chat, answers)
+    yield from _sampled("preferences", "answers", trees)
+    settings = space.recipe.preferences
+    if reads_candidates(space) and len(_pairs(trees)) > (settings.budget or 0):
+        single = [Tree(tree.trunk, (branch,)) for tree in trees for branch in tree.branches]
+        batch = _spread(single, BATCH)
+        members = members_of(space, settings.scorer)
+        yield Hop("preferences", "scorer reads candidates", "read scores", batch, members * len(single) / len(batch))
 
 
 def _reward(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
@@ -118,9 +128,15 @@ def _reward(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
     settings = recipe.reward
     trees = _gathered(space, chat, answers, settings.limit)
     training, held_out = split(trees, settings.held_out, recipe.seed, lambda tree: tree.trunk)
-    yield Hop("reward", "model learns", "learn scores", *_steps(training, settings))
+    batch, times = _steps(training, settings)
+    yield Hop("reward", "model learns", "learn scores", batch, settings.members * times)
+    several = float(settings.members)
+    if settings.members > 1 and settings.combine == "scores":
+        all_once = several * len(training) / len(batch)
+        yield Hop("reward", "each member's zero", "read scores", batch, all_once)
     if held_out:
-        yield Hop("reward", "held-out pairs", "read scores", tuple(held_out), 2.0)
+        of_the_mean = 1.0 if settings.combine == "weights" else 0.0
+        yield Hop("reward", "held-out pairs", "read scores", tuple(held_out), 2 * several + of_the_mean)
 
 
 def _practice(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
@@ -130,16 +146,17 @@ def _practice(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
     most, each = settings.sampling.max_tokens, settings.samples_per_prompt
     drawn = draw.choices(prompts, k=settings.batch_size // each)
     trees = tuple(answers.tree(chat.prompt(prompt.messages), each, most) for prompt in drawn)
-    learned = any(term.kind == "model" for term in settings.reward)
+    read = sum(float(members) for members in judges_of(space))
+    learned = read > 0
     if learned and settings.reward_normalisation != "none":
         calibration = _spread(trees, CALIBRATION // each)
         yield Hop(stage, "reward's scale: sampling", "sample", calibration, 1.0)
-        yield Hop(stage, "reward's scale: reading", "read scores", calibration, 1.0)
+        yield Hop(stage, "reward's scale: reading", "read scores", calibration, read)
     updates = float(settings.updates)
     warmup = min(settings.critic.warmup_updates, settings.updates) if settings.has_critic else 0
     yield Hop(stage, "policy samples", "sample", trees, updates)
     if learned:
-        yield Hop(stage, "reward model reads", "read scores", trees, updates)
+        yield Hop(stage, "reward model reads", "read scores", trees, read * updates)
     yield Hop(stage, "policy reads", "read logprobs", trees, updates)
     yield Hop(stage, "reference reads", "read logprobs", trees, updates)
     if settings.has_critic:
@@ -160,20 +177,45 @@ def _practice(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
 
 def _dpo(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
     settings, seed = space.recipe.dpo, space.recipe.seed
+    if settings.loss == "kto":
+        yield from _kto(space, chat, answers)
+        return
     if settings.data is not None:
-        rows = rows_to_prefer(space)
-        trees = [tree for _, tree in fitting(lambda row: as_tree(chat, row), rows)]
+        rows = space.sources.comparisons(settings.data, settings.columns).first(settings.limit)
+        trees = [one.tree for one in together(one for _, one in fitting(lambda row: comparisons(chat, row), rows))]
     else:
         trees = _gathered(space, chat, answers, settings.limit)
-    if settings.loss == "kto":
-        trees = [Tree(tree.trunk, (branch,)) for tree in trees for branch in tree.branches]
     training, held_out = split(trees, settings.held_out, seed, lambda tree: tree.trunk)
     if settings.has_reference:
-        batch = _spread(trees, BATCH)
-        yield Hop("dpo", "reference reads", "read logprobs", batch, len(trees) / len(batch))
+        yield _read_once(trees)
     yield Hop("dpo", "policy learns", "learn logprobs", *_steps(training, settings))
     if held_out:
         yield Hop("dpo", "held-out pairs", "read logprobs", tuple(held_out), 2.0)
+
+
+def _kto(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
+    """Beside each answer one to another prompt is read: by the reference once, by the policy at every step."""
+    settings = space.recipe.dpo
+    if settings.data is not None:
+        made = fitting(lambda row: as_tree(chat, row), rated(rows_to_prefer(space)))
+        trees = [tree for _, tree in made]
+    else:
+        trees = _gathered(space, chat, answers, settings.limit)
+    # which of them are good changes nothing of how much is read
+    singles = [Labelled(Tree(tree.trunk, (branch,)), True) for tree in trees for branch in tree.branches]
+    training, held_out = matched(singles, settings.held_out, space.recipe.seed, chat.max_length)
+    yield _read_once([tree for one in (*training, *held_out) for tree in (one.tree, one.mismatched)])
+    yield Hop("dpo", "policy reads other answers", "read logprobs", *_steps([x.mismatched for x in training], settings))
+    yield Hop("dpo", "policy learns", "learn logprobs", *_steps([one.tree for one in training], settings))
+    if held_out:
+        both = tuple(tree for one in held_out for tree in (one.tree, one.mismatched))
+        yield Hop("dpo", "held-out answers", "read logprobs", both, 2.0)
+
+
+def _read_once(trees: Sequence[Tree]) -> Hop:
+    """What the policy reads as its own reference, before its first step."""
+    batch = _spread(trees, BATCH)
+    return Hop("dpo", "reference reads", "read logprobs", batch, len(trees) / len(batch))
 
 
 def _evaluation(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
@@ -184,7 +226,7 @@ def _evaluation(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop
     for hop in _sampled("evaluation", "base, SFT and policy answer", trees):
         yield Hop(hop.stage, hop.name, hop.kind, hop.trees, 3 * hop.times)
     if "reward" in space.stages or space.model("reward").is_dir():
-        yield Hop("evaluation", "reward model reads", "read scores", tuple(trees), 3.0)
+        yield Hop("evaluation", "reward model reads", "read scores", tuple(trees), 3.0 * members_of(space, None))
     yield Hop("evaluation", "KL: policy and SFT model read", "read logprobs", tuple(trees), 2.0)
 
 
@@ -194,7 +236,31 @@ def _gathered(space: Workspace, chat: Chat, answers: _Answers, limit: int | None
     if recipe.reward.data is not None or recipe.preferences.labels.data is not None:
         made = together(one for _, one in fitting(lambda row: comparisons(chat, row), _judged(space)[:limit]))
         return [one.tree for one in made]
-    return _compared(space, chat, answers)[:limit]
+    return _chosen(space, _compared(space, chat, answers))[:limit]
+
+
+def _chosen(space: Workspace, trees: list[Tree]) -> list[Tree]:
+    """The answers in the pairs that are judged (or the prompts, where they are ranked as a whole): of more than the
+    budget any."""
+    settings = space.recipe.preferences
+    if settings.budget is None:
+        return trees
+    draw = random.Random(f"{space.recipe.seed} plan")
+    if settings.judges == "people" and settings.people.ranked:
+        return draw.sample(trees, min(settings.budget, len(trees)))
+    pairs = _pairs(trees)
+    judged: dict[int, set[int]] = {}
+    for number, *pair in sorted(draw.sample(pairs, min(settings.budget, len(pairs)))):
+        judged.setdefault(number, set()).update(pair)
+    return [
+        Tree(trees[number].trunk, tuple(trees[number].branches[answer] for answer in sorted(answers)))
+        for number, answers in judged.items()
+    ]
+
+
+def _pairs(trees: Sequence[Tree]) -> list[tuple[int, int, int]]:
+    """Every pair of answers to a prompt: the prompt's number, and theirs."""
+    return [(number, *pair) for number, tree in enumerate(trees) for pair in combinations(range(len(tree.branches)), 2)]
 
 
 def _judged(space: Workspace) -> Sequence[Preference | Ranking]:

@@ -17,12 +17,16 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from keel.data.forest import Tree
+from keel.data.place import place
 from keel.models.adapters import Lora
 from keel.models.backbone import stack_of
 from keel.planning.hops import Hop
 from keel.prepared import PRODUCTS
 from keel.rollout.local import BATCH
 from keel.rollout.memory import STEP
+from keel.stages.cast import fits_the_supervised_model
+from keel.stages.judges import members_of
+from keel.stages.selecting import reads_candidates
 from keel.stages.workspace import StageName, Workspace
 
 PREPARED = PRODUCTS * 650_000
@@ -86,11 +90,11 @@ def parts_of(
     stage: StageName, space: Workspace, model: Model, hops: Sequence[Hop], held: Mapping[str, float]
 ) -> list[Part]:
     """What a stage holds at its peak; `held` are the bytes of a pass, by the name of its hop."""
-    parts = [*_weights(stage, space, model)]
     passes = [_pass(hop, held[hop.name], space) for hop in hops if hop.kind.startswith("learn")]
     sampling = [_sampling(hop, space, model) for hop in hops if hop.kind == "sample"]
     # one hop after the other: only the largest counts
-    parts += max([*passes, *sampling], key=lambda some: sum(part.size for part in some), default=[])
+    parts = [*_weights(stage, space, model), *max([*passes, *sampling], key=_sum, default=[])]
+    parts = max(parts, _alone(stage, space, model), key=_sum)
     if space.dtype == torch.bfloat16 and space.device.type == "cpu":
         parts.append(Part("all", "products in bfloat16, made ready", PREPARED))
     return parts
@@ -104,23 +108,88 @@ def _weights(stage: StageName, space: Workspace, model: Model) -> list[Part]:
         case "evaluation":
             return [Part("a model and its reference", "weights", 8 * model.total)]
         case "sft" | "reward" | "dpo":
+            others = space.recipe.reward.members - 1 if stage == "reward" else 0
+            size = model.adapters if lora else model.total
+            waiting = [Part("other members", "adapters" if lora else "weights", 4 * others * size)] if others else []
             if lora:
-                return _adapted("model", model.total, model.adapters)
-            return _trained("model", model.total, model.stack if stage == "reward" else model.total)
+                return [*_adapted("model", model.total, model.adapters), *waiting]
+            return [*_trained("model", model.total, model.stack if stage == "reward" else model.total), *waiting]
         case _:
-            learned = any(term.kind == "model" for term in space.recipe.rl.reward)
             own_critic = space.recipe.rl.has_critic and space.recipe.rl.critic.body == "own"
             learning = ("policy", "critic") if own_critic else ("policy",)
             if space.recipe.model.layout == "shared":
-                parts = [Part("base of all roles", "weights", 4 * model.total)]
-                parts += [part for role in learning for part in _adapted(role, 0, model.adapters)]
-                return [*parts, *([Part("reward model", "adapter", 4 * model.adapters)] if learned else [])]
+                return [*_shared(space, model, learning), *_judges(space, model, on_base=True)]
             body = model.stack if space.recipe.rl.critic.init == "reward" else model.total
             parts = [Part("reference", "weights", 4 * model.total)]
             for role, weights, trained in [("policy", model.total, model.total), ("critic", body, model.stack)]:
                 if role in learning:
                     parts += _adapted(role, weights, model.adapters) if lora else _trained(role, weights, trained)
-            return [*parts, *([Part("reward model", "weights", 4 * model.stack)] if learned else [])]
+            return [*parts, *_judges(space, model, on_base=False)]
+
+
+def _shared(space: Workspace, model: Model, learning: Sequence[str]) -> list[Part]:
+    """One base, and an adapter for each role that learns; a critic that starts from averaged reward models has theirs,
+    of so many times the rank."""
+    parts = [Part("base of all roles", "weights", 4 * model.total)]
+    for role in learning:
+        copied = role == "critic" and space.recipe.rl.critic.init == "reward"
+        ranks = _ranks(space, _named(space)[0]) if copied and _named(space) else 1
+        parts += _adapted(role, 0, ranks * model.adapters)
+    return parts
+
+
+def _judges(space: Workspace, model: Model, on_base: bool) -> list[Part]:
+    """The reward models of the policy's stage, each folder once; `on_base`: the first is adapters on the base of all
+    roles."""
+    sizes = []
+    for number, path in enumerate(_named(space)):
+        if on_base and number == 0:
+            adapters = members_of(space, path) * _ranks(space, path)
+            sizes.append(Part("reward model", "adapter", 4 * adapters * model.adapters))
+        else:
+            sizes.append(_judge("reward model", space, model, path))
+    return sizes
+
+
+def _named(space: Workspace) -> list[str | None]:
+    """The reward models that the terms name; None is the run's own."""
+    return list(dict.fromkeys(term.path for term in space.recipe.rl.reward if term.kind == "model"))
+
+
+def _ranks(space: Workspace, path: str | None) -> int:
+    """How many times the recipe's rank an adapter has: that of averaged members holds them all."""
+    settings = space.recipe.reward
+    return settings.members if path is None and settings.combine == "weights" else 1
+
+
+def _judge(role: str, space: Workspace, model: Model, path: str | None) -> Part:
+    """A reward model that is loaded by itself; several with adapters on the supervised model are so on one copy."""
+    members = members_of(space, path)
+    if members > 1 and _fits(space, path):
+        return Part(role, "weights and adapters", 4 * (model.total + members * model.adapters))
+    return Part(role, "weights", 4 * members * model.stack)
+
+
+def _fits(space: Workspace, path: str | None) -> bool:
+    """Whether several reward models are adapters on the model that this run starts its policy from."""
+    if path is None and ("reward" in space.stages or not space.model("reward").is_dir()):
+        return space.recipe.model.tuning == "lora"
+    if "sft" in space.stages:  # what was trained before is on another model
+        return False
+    return fits_the_supervised_model(space, space.model("reward") if path is None else place(path))
+
+
+def _alone(stage: StageName, space: Workspace, model: Model) -> list[Part]:
+    """What a stage holds while it only reads scores: reward models, and no model beside them."""
+    if stage == "preferences" and reads_candidates(space):
+        return [_judge("scorer", space, model, space.recipe.preferences.scorer)]
+    if stage == "evaluation" and ("reward" in space.stages or space.model("reward").is_dir()):
+        return [_judge("reward model", space, model, None)]
+    return []
+
+
+def _sum(parts: Sequence[Part]) -> int:
+    return sum(part.size for part in parts)
 
 
 def _trained(role: str, weights: int, trained: int) -> list[Part]:

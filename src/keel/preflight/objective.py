@@ -14,5 +14,9 @@ def objective(settings: Online) -> Iterator[Finding]:
     found = cautions(settings)
     for caution in found:
         yield Finding("Objective", "amber", caution.says, caution.remedy)
-    if not found:
+    if not found and settings.credit == "pair":
+        yield Finding("Objective", "ok", "What holds the policy is dpo.beta.", "")
+    elif not found and settings.kl.coef == 0:
+        yield Finding("Objective", "ok", "No KL holds the policy, which optimises the reward alone.", "")
+    elif not found:
         yield Finding("Objective", "ok", "Gradient and optimum are what the KL promises.", "")

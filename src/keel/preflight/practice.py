@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from statistics import fmean
 
 from keel.data.forest import Tree
 from keel.diagnostics.findings import Finding
@@ -44,14 +46,26 @@ def checks(space: Workspace, start: Start) -> Iterator[Finding | Example]:
     read = annotate(scored, roles.policy, roles.reference, temperature, budget)
     once = [x for one in read for x in one.logprobs]
     trees = [tree_of(rollouts[first : first + ANSWERS]) for first in range(0, len(rollouts), ANSWERS)]
-    bound = CLIP if settings.ratio == "sequence" or settings.surrogate != "clipped" else settings.clip
-    yield ratio(once, read_as_learnt(roles.policy, trees, temperature), space.dtype, bound)
+    again = read_as_learnt(roles.policy, trees, temperature)
+    bound = settings.clip if settings.surrogate == "clipped" else CLIP
+    if settings.ratio == "sequence":
+        lengths = [len(one.logprobs) for one in read]
+        yield ratio(_means(once, lengths), _means(again, lengths), space.dtype, min(bound, settings.clip_high or bound))
+        bound = CLIP
+    else:
+        yield ratio(once, again, space.dtype, bound)
     yield distance(once, [x for one in read for x in one.reference_logprobs])
     yield agreement([x for one in rollouts for x in one.logprobs], once, space.dtype, bound)
     most = settings.sampling.max_tokens
     yield cut_answers(rollouts, min(most, TOKENS), most, "rl", start.stand_in)
     yield from reward_spread(space, start, rollouts)
     yield Example.of(trees[0], start.decode)
+
+
+def _means(logprobs: Sequence[float], lengths: Sequence[int]) -> list[float]:
+    """Of each answer, so many tokens long, the mean: what the ratio of a whole answer is made from."""
+    ends = accumulate(lengths)
+    return [fmean(logprobs[end - length : end]) for end, length in zip(ends, lengths, strict=True)]
 
 
 def read_as_learnt(policy: LanguageRole, trees: Sequence[Tree], temperature: float) -> list[float]:

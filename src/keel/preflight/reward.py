@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from keel.diagnostics.findings import Finding
-from keel.preferences.aggregate import to_preferences
-from keel.preferences.judgement import collect
-from keel.preferences.methods import aggregated
 from keel.preflight.endings import endings
 from keel.preflight.pairs import compared, pairs, sorted_by_label
 from keel.preflight.repeats import repeats
@@ -15,7 +12,7 @@ from keel.preflight.sample import ROWS, Start, made, spread_out
 from keel.preflight.templates import refusals
 from keel.preflight.truncation import cut_rows
 from keel.preflight.wording import wording
-from keel.stages.preferences import preferences_are_there, preferences_of
+from keel.stages.preferences import preferences_are_there, preferences_of, preferences_of_labels
 from keel.stages.seen import fingerprint
 from keel.stages.workspace import Workspace
 from keel.training.comparisons import comparisons
@@ -26,9 +23,7 @@ def judged(space: Workspace) -> Sequence[Preference | Ranking] | None:
     """What the reward model will learn from; None where the run has yet to gather it."""
     recipe = space.recipe
     if recipe.reward.data is None and recipe.preferences.labels.data is not None:
-        labels = space.sources.labels(recipe.preferences.labels)
-        aggregate = aggregated(labels.items, collect(labels.judgements), recipe.preferences.aggregate)
-        found: Sequence[Preference | Ranking] = to_preferences(labels.items, aggregate, recipe.preferences.ties, 0.0)
+        found: Sequence[Preference | Ranking] = preferences_of_labels(space)
     elif preferences_are_there(space):
         found = preferences_of(space)
     else:

@@ -12,7 +12,7 @@ from keel.preflight.sample import Start
 from keel.preflight.spread import failed, spread, to_come
 from keel.rollout.score import LearnedReward, Scorer, load_reward_function
 from keel.stages.cast import frozen_reward
-from keel.stages.judges import folder_of, reading
+from keel.stages.judges import folder_of, judging, reading
 from keel.stages.workspace import Workspace
 from keel.types import Rollout
 
@@ -40,4 +40,5 @@ def _scorer(space: Workspace, chat: Chat, term: RewardTerm) -> Scorer:
         return load_reward_function(str(term.path))
     folder = folder_of(space, term)
     reader, _ = reading(space, chat, folder)
-    return LearnedReward(frozen_reward(space, folder), reader, budget=space.recipe.rl.micro_tokens)
+    judge = judging(frozen_reward(space, folder), term)
+    return LearnedReward(judge, reader, budget=space.recipe.rl.micro_tokens)

@@ -180,17 +180,28 @@ class _Singles:
 def _parts(space: Workspace, made: Sequence[Comparisons | Labelled], most: int | None) -> _Pairs | _Singles:
     share, seed = space.recipe.dpo.held_out, space.recipe.seed
     if space.recipe.dpo.loss == "kto":
-        singles = [one for one in made if isinstance(one, Labelled)]
-        matched = [
-            Matched(one.tree, one.desirable, other)
-            for one, other in zip(singles, elsewhere([one.tree for one in singles], seed, most), strict=True)
-        ]
-        return _Singles(*split(matched, share, seed, _trunk))
+        return _Singles(*matched([one for one in made if isinstance(one, Labelled)], share, seed, most))
     return _Pairs(*split(together(one for one in made if isinstance(one, Comparisons)), share, seed, _trunk))
 
 
 def _trunk(one: Comparisons | Labelled) -> tuple[int, ...]:
     return one.tree.trunk
+
+
+def matched(
+    singles: Sequence[Labelled], share: float, seed: int, most: int | None
+) -> tuple[list[Matched], list[Matched]]:
+    """(kept for training, held out), each answer beside one to another prompt of its own part, so that nothing is read
+    in training that is held out; beside one of all, where a part has one prompt only. UserError as in `elsewhere`."""
+    places = range(len(singles))
+    training, held_out = split(places, share, seed, lambda place: _trunk(singles[place]))
+
+    def beside(part: Sequence[int]) -> list[Matched]:
+        among = part if len({_trunk(singles[place]) for place in part}) > 1 else places
+        others = dict(zip(among, elsewhere([singles[place].tree for place in among], seed, most), strict=True))
+        return [Matched(singles[place].tree, singles[place].desirable, others[place]) for place in part]
+
+    return beside(training), beside(held_out) if held_out else []
 
 
 def elsewhere(trees: Sequence[Tree], seed: int, most: int | None = None) -> list[Tree]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from keel.data.formats import Rows
 from keel.data.write import write_text
-from keel.diagnostics.winrate import win_rate
+from keel.diagnostics.winrate import gain, win_rate
 from keel.errors import UserError
 from keel.rollout.score import LearnedReward
 from keel.stages.answers import Asked, answerable, answers
 from keel.stages.cast import frozen_language, frozen_reward
 from keel.stages.fingerprints import of_rows
 from keel.stages.inputs import model_read
+from keel.stages.judges import judging
 from keel.stages.lineage import Input
 from keel.stages.seen import seen
 from keel.stages.workspace import Workspace
@@ -62,12 +63,15 @@ def evaluation(space: Workspace) -> None:
             name: answers(space, path, prompts, settings.sampling, settings.samples, before=place * each)
             for place, (name, path) in enumerate(paths.items())
         }
-        scores = {f"reward_{name}": rewards(space, said[name]) for name in paths if space.model("reward").is_dir()}
+        scores = rewards(space, said) if space.model("reward").is_dir() else {}
         if space.task is not None:
             scores |= {f"gold_{name}": gold(space, said[name]) for name in paths}
             facts["gold_max"] = space.task.gold_max()
         judge = _judge(space)
         ids = [one.prompt.id for one in said[method]]
+        if space.task is not None:
+            rose = gain(scores[f"gold_{method}"], scores["gold_sft"], ids, settings.confidence)
+            facts |= {"gold_gain": rose.mean, "gold_gain_low": rose.low, "gold_gain_high": rose.high}
         outcome = win_rate(scores[f"{judge}_{method}"], scores[f"{judge}_sft"], settings.confidence, ids)
         facts |= {
             "win_rate": outcome.rate,
@@ -99,10 +103,12 @@ def gold(space: Workspace, rollouts: Sequence[Rollout]) -> list[float]:
     return [space.task.gold(one.prompt.messages, one.text) for one in rollouts]
 
 
-def rewards(space: Workspace, rollouts: Sequence[Rollout]) -> list[float]:
-    """The learned reward of each answer, as the model gives it."""
-    scorer = LearnedReward(frozen_reward(space, space.model("reward")), budget=space.recipe.rl.micro_tokens)
-    return [one.reward for one in scorer.score(rollouts)]
+def rewards(space: Workspace, said: Mapping[str, Sequence[Rollout]]) -> dict[str, list[float]]:
+    """The learned reward of each answer of every model, as the reward model gives it; of several reward models as the
+    policy met them."""
+    judge = judging(frozen_reward(space, space.model("reward")), space.recipe.own_term)
+    scorer = LearnedReward(judge, budget=space.recipe.rl.micro_tokens)
+    return {f"reward_{name}": [one.reward for one in scorer.score(rollouts)] for name, rollouts in said.items()}
 
 
 def sequence_kl(space: Workspace, rollouts: Sequence[Rollout]) -> float:
@@ -126,7 +132,11 @@ def _prompts(space: Workspace) -> Rows[Prompt]:
     settings = space.recipe.evaluation
     if settings.prompts is not None:
         return space.sources.prompts(settings.prompts, settings.columns)
-    assert space.task is not None
+    if space.task is None:
+        raise UserError(
+            "evaluation.prompts is missing, so there is nothing to answer; name a file of prompts there, and for a "
+            "finished run in its resolved.yaml"
+        )
     return Rows.made(space.task.prompts(settings.count, space.recipe.seed, "evaluation"), "evaluation")
 
 

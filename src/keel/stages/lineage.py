@@ -28,7 +28,11 @@ _FILE = "lineage.json"
 _ALL = ("task", "seed", "dtype", "model")
 _NEUTRAL = {"micro_tokens", "log_every", "recompute", "host", "port"}
 """Fields that change speed, memory or what is written down, never the result."""
-_BY_CONTENT = {"data", "prompts", "columns", "path", "template", "policy", "earlier", "guidelines"}
+_OF_PAIRS = ("loss", "beta", "flips", "gamma", "length")
+"""What a method that learns from the policy's own pairs reads of the section dpo."""
+_OF_MEMBERS = ("aggregate", "penalty")
+"""What says how the run's own reward models come to one score, in a term of the reward."""
+_BY_CONTENT = {"data", "prompts", "columns", "path", "template", "policy", "earlier", "guidelines", "scorer"}
 """Fields that name an input, which counts by what it holds."""
 
 
@@ -123,8 +127,13 @@ def settings_of(recipe: Recipe, stage: StageName) -> dict[str, Any]:
     guards = whole["rl"]["guards"]
     if guards["on_red"] == "go_on":  # then they say something, and change nothing
         whole["rl"]["guards"] = {"on_red": "go_on", "best_every": guards["best_every"]}
-    own = ("rl", *(("dpo",) if stage == "online-dpo" else ())) if stage in ONLINE else (stage,)
-    return {name: value for section in (*_ALL, *own) for name, value in _flat(section, whole[section])}
+    own = "rl" if stage in ONLINE else stage
+    found = {name: value for section in (*_ALL, own) for name, value in _flat(section, whole[section])}
+    if stage in ONLINE and recipe.rl.surrogate == "pair":
+        found |= {f"dpo.{name}": whole["dpo"][name] for name in _OF_PAIRS}
+    if stage == "evaluation" and recipe.reward.kept > 1:  # the judge's score, whoever the policy practised for
+        found |= {f"rl.reward.{name}": getattr(recipe.own_term, name) for name in _OF_MEMBERS}
+    return found
 
 
 def versions() -> dict[str, str]:

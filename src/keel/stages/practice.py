@@ -8,13 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from keel.config import RewardTerm
+from keel.config import Recipe, RewardTerm
 from keel.data.chat import Chat, fitting
 from keel.data.formats import Rows
 from keel.data.write import new_folder
 from keel.errors import UserError
+from keel.models.ensemble import places
 from keel.models.load import inspect_reward_model, load_tokenizer
-from keel.models.roles import Roles, ScalarRole
+from keel.models.roles import Judge, Roles
 from keel.rollout.episode import converse
 from keel.rollout.generator import Generator, Sampling
 from keel.rollout.local import LocalGenerator
@@ -33,7 +34,7 @@ from keel.stages.answers import Asked, answerable
 from keel.stages.cast import RoleGenerator, frozen_reward, online_roles
 from keel.stages.fingerprints import of_file, of_rows
 from keel.stages.inputs import model_read
-from keel.stages.judges import folder_of, reading, same_tokens
+from keel.stages.judges import folder_of, inspect_judge, judging, reading, same_tokens
 from keel.stages.lineage import Input
 from keel.stages.samples import is_shown, shown
 from keel.stages.seen import fingerprint, remember
@@ -48,6 +49,8 @@ from keel.types import Annotated, Prompt, Rollout
 
 OWN = 4000
 """Prompts that an embedded task gives where the recipe sets no limit."""
+TAKEN = ("gold", "missing_eos", "overlong", "std")
+"""Names under `reward/` in the metrics that no function may have."""
 CALIBRATION = 256
 """Answers from which the scale of a reward is measured."""
 
@@ -60,11 +63,19 @@ def check_practising(space: Workspace) -> None:
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"rl.reward: two terms are called '{name}'; give one of the functions another name")
+        if name in TAKEN:
+            raise UserError(f"rl.reward: '{name}' is what Keel calls a part of its own; give the function another name")
     for term in recipe.rl.reward:
         if term.kind == "function":
             load_reward_function(str(term.path))
         elif term.path is not None or "reward" not in space.stages:
-            inspect_reward_model(folder_of(space, term))
+            folder = folder_of(space, term)
+            inspect_judge(folder)
+            if term.aggregate != "mean" and len(places(inspect_reward_model(folder))) == 1:
+                raise UserError(
+                    f"rl.reward: aggregate: {term.aggregate} brings several reward models together, and {folder} holds "
+                    "one; leave aggregate out, or train it with --reward.members 3 or more"
+                )
     models = [term for term in recipe.rl.reward if term.kind == "model"]
     to_come = "reward" in space.stages and any(term.path is None for term in models)
     if not to_come:
@@ -133,6 +144,14 @@ def practising(space: Workspace) -> None:
         facts |= {"reward_last": last["reward"], "kl_last": last["kl"]}
         facts |= {"prompts": len(prompts), **asked.left_out, "layout": space.recipe.model.layout}
         facts |= {"learned_reward": any(term.kind == "model" for term in settings.reward)}
+        facts |= {"held_by": _held_by(space.recipe)}
+
+
+def _held_by(recipe: Recipe) -> str | None:
+    """The setting that keeps the policy near to where it started; None where none does."""
+    if recipe.rl.surrogate == "pair" and recipe.dpo.has_reference:
+        return "dpo.beta"
+    return "rl.kl" if recipe.rl.kl.coef > 0 else None
 
 
 def _copy(folder: Path, path: Path) -> None:
@@ -178,13 +197,16 @@ def _scorer(
     """The recipe's terms, summed, under the missing-EOS rule; a task's gold score rides along with weight 0."""
     settings = space.recipe.rl
     terms: list[tuple[float, str, Scorer]] = []
+    judges = {} if own is None or roles.reward is None else {own: roles.reward}
     for place, term in enumerate(settings.reward):
         scorer: Scorer
         if term.kind == "function":
             scorer = load_reward_function(str(term.path))
         else:
-            role = roles.reward if folder_of(space, term) == own else None
-            scorer = _learned(space, term, chat, role, prompts, generator)
+            folder = folder_of(space, term)
+            if folder not in judges:  # two terms may differ in what they make of the same models
+                judges[folder] = frozen_reward(space, folder)
+            scorer = _learned(space, term, chat, judges[folder], prompts, generator)
         terms.append((term.weight, _name(place, term), scorer))
     if space.task is not None:
         task = space.task
@@ -210,13 +232,13 @@ def _learned(
     space: Workspace,
     term: RewardTerm,
     chat: Chat,
-    loaded: ScalarRole | None,
+    judge: Judge,
     prompts: Sequence[Prompt],
     generator: Generator,
 ) -> LearnedReward:
     """A reward model with its normalisation, which is measured now and then stays."""
     folder, budget = folder_of(space, term), space.recipe.rl.micro_tokens
-    role = frozen_reward(space, folder) if loaded is None else loaded
+    role = judging(judge, term)
     reader, other = reading(space, chat, folder)
     raw = LearnedReward(role, reader, budget=budget)
     match space.recipe.rl.reward_normalisation:
@@ -235,7 +257,7 @@ def _learned(
             )
 
 
-def _demonstrated(space: Workspace, role: ScalarRole, chat: Chat) -> float:
+def _demonstrated(space: Workspace, role: Judge, chat: Chat) -> float:
     """The mean score of the demonstrations (at most `CALIBRATION` of them)."""
     rows = demonstrations(space).items[:CALIBRATION]
     trees = [tree for _, tree in fitting(lambda row: chat.demonstration(row.messages), rows)]

@@ -98,9 +98,11 @@ class InReward:
 
 @dataclass(frozen=True)
 class InLoss:
-    """The KL to the reference is a part of the loss: L_t += β·estimate_t, with the loss's own mean."""
+    """The KL to the reference is a part of the loss: L_t += β·w_t·estimate_t, with the loss's own mean; w_t = 1, or the
+    "ratio" π_t/π_old,t, through which the gradient runs."""
 
     estimator: Estimator = "k3"
+    weight: Literal["none", "ratio"] = "none"
 
 
 @dataclass(frozen=True)

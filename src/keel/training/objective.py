@@ -40,9 +40,9 @@ class Whole:
 class Objective:
     """An algorithm's loss, with β = `coef` where its KL stands in the loss, and the loss of pairs where it has one.
 
-        1/N·Σ_m [ w_m·surrogate_m + β·kl_m ]
+        1/N·Σ_m [ w_m·surrogate_m + β·v_m·kl_m ]
 
-    w = the importance weight, N by the algorithm's mean. For pairs it is the mean over the step's pairs.
+    w = the importance weight, v = 1 or π/π_old, N by the algorithm's mean. Of pairs it is the mean over the step's.
     """
 
     algorithm: Algorithm
@@ -56,7 +56,10 @@ class Objective:
             return mean_over(self._contests(logprobs, reference, forest), whole.groups)
         loss = forest.column([one.weights for one in part]) * self._surrogate(logprobs, forest, part)
         if isinstance(self.algorithm.kl, InLoss) and self.coef:
-            loss = loss + self.coef * estimate(self.algorithm.kl.estimator, logprobs, reference)
+            kl = estimate(self.algorithm.kl.estimator, logprobs, reference)
+            if self.algorithm.kl.weight == "ratio":
+                kl = kl * (logprobs - _columns(forest, part)[0]).exp()
+            loss = loss + self.coef * kl
         match self.algorithm.mean:
             case "token":
                 return mean_over(loss, whole.tokens)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -59,10 +60,14 @@ from keel.training.state import Part, State
 from keel.training.watch import NOBODY, Onlooker
 from keel.types import Annotated, CriticSample, Prompt, Sample, Scored
 
+ALIKE = 1e-6
+"""Rewards nearer to each other than this are alike: less than rounding can bring between them."""
+
 
 @dataclass(frozen=True)
 class Update:
-    """What one round of sampling and learning left behind; the policy of `version` sampled the rollouts."""
+    """What one round of sampling and learning left behind; the policy of `version` sampled the rollouts, of which
+    those that were drawn anew and let in stand last."""
 
     version: int
     annotated: tuple[Annotated, ...]
@@ -128,7 +133,7 @@ def algorithm_of(settings: Online) -> Algorithm:
     return Algorithm(
         credits[settings.credit],
         surrogates[settings.surrogate],
-        InLoss(estimator) if settings.kl.place == "loss" else InReward(estimator),
+        InLoss(estimator, settings.kl.weight) if settings.kl.place == "loss" else InReward(estimator),
         settings.mean,
         settings.importance_cap,
     )
@@ -174,27 +179,29 @@ def practise(
         if watch.enough:
             break
         start = time.perf_counter()
+        answered: Counter[str] = Counter()
 
-        def attempt(count: int, version: int = version) -> list[Scored]:
+        def attempt(count: int, version: int = version, answered: Counter[str] = answered) -> list[Scored]:
             asked = supply.draw(count)
-            said = converse(asked, generator, chat, sampling, seed, version, settings.samples_per_prompt)
+            said = converse(asked, generator, chat, sampling, seed, version, settings.samples_per_prompt, answered)
             return scorer.score(said)
 
-        scored, drawing = collect(attempt, settings)
+        harvest = collect(attempt, settings)
         sampled = time.perf_counter()
-        annotated = annotate(scored, roles.policy, roles.reference, sampling.temperature, settings.micro_tokens)
+        annotated = annotate(harvest.scored, roles.policy, roles.reference, sampling.temperature, settings.micro_tokens)
         if roles.critic is not None:
             annotated = list(value(annotated, roles.critic, settings.micro_tokens))
+        fair, learnt = annotated[: harvest.fair], [annotated[place] for place in harvest.learnt]
         coef = price.rule.coef
-        watch.look(version, annotated, coef)
-        groups = credit(annotated, algorithm, coef, settings.samples_per_prompt)
+        watch.look(version, fair, coef)
+        groups = credit(learnt, algorithm, coef, settings.samples_per_prompt)
         tally = Tally()
         objective = Objective(algorithm, coef, pairs)
         for places in minibatches(len(groups), settings, seed, version):
             batch = [groups[place] for place in places]
             learn(batch, roles, None if version < warmup else policy, critic, objective, settings, tally)
-        metrics = {**summarise(annotated, groups, tally, coef), **drawing}
-        price.rule = price.rule.update(metrics["kl"], len(annotated))
+        metrics = {**summarise(fair, groups, tally, coef), **harvest.metrics}
+        price.rule = price.rule.update(metrics["kl"], len(fair))
         finished = time.perf_counter()
         metrics["seconds/sampling"] = sampled - start
         metrics["seconds/learning"] = finished - sampled
@@ -205,30 +212,53 @@ def practise(
     return supply.taken
 
 
-def collect(attempt: Callable[[int], list[Scored]], settings: Online) -> tuple[list[Scored], dict[str, float]]:
-    """The scored answers of one update, and metrics of how they were come by.
+@dataclass(frozen=True)
+class Harvest:
+    """The scored answers of one update, group by group.
 
-    `attempt` draws so many prompts and has them answered and scored. Where the settings allow redraws, groups whose
-    answers all score alike are left out, and as many prompts are drawn anew, at most so many times; what is then still
-    missing stays so. Where all groups are alike, they are what there is.
+    The first `fair` of them are of prompts drawn whatever came of it, and say how good the policy is; those behind were
+    let in because their scores differ. `learnt` are the places of those that are learnt from.
+    """
+
+    scored: tuple[Scored, ...]
+    fair: int
+    learnt: tuple[int, ...]
+    metrics: Mapping[str, float]
+
+
+def collect(attempt: Callable[[int], list[Scored]], settings: Online) -> Harvest:
+    """Draw, and where the settings allow redraws, draw again in place of groups whose answers all score alike.
+
+    `attempt` draws so many prompts and has them answered and scored. It is called at most 1 + `redraws` times; what is
+    then still missing stays so. Where all groups are alike, those of the first draw are learnt from.
     """
     each, wanted = settings.samples_per_prompt, settings.batch_size // settings.samples_per_prompt
-    asked: list[Sequence[Scored]] = []
-    kept: list[Sequence[Scored]] = []
-    tries = 0
-    while tries <= settings.redraws and len(kept) < wanted:
-        fresh = attempt(wanted - len(kept))
-        groups = [fresh[first : first + each] for first in range(0, len(fresh), each)]
-        asked += groups
-        kept += [group for group in groups if _differ(group)]
-        tries += 1
-    found = (kept or asked[:wanted]) if settings.redraws else asked
-    metrics = {"groups/drawn": float(len(asked)), "groups/flat": 1 - len(kept) / len(asked)}
-    return [one for group in found for one in group], metrics if each > 1 else {}
+    held = _in_groups(attempt(wanted), each)
+    learnt = [place for place, group in enumerate(held) if _differ(group)]
+    asked, flat = wanted, wanted - len(learnt)
+    for _ in range(settings.redraws):
+        missing = wanted - len(learnt)
+        if missing == 0:
+            break
+        fresh = _in_groups(attempt(missing), each)
+        differing = [group for group in fresh if _differ(group)]
+        learnt += range(len(held), len(held) + len(differing))
+        held += differing
+        asked, flat = asked + missing, flat + missing - len(differing)
+    chosen = learnt if learnt and settings.redraws else range(wanted)
+    places = tuple(each * group + one for group in chosen for one in range(each))
+    metrics = {"groups/drawn": float(asked), "groups/flat": flat / asked} if each > 1 else {}
+    return Harvest(tuple(one for group in held for one in group), each * wanted, places, metrics)
+
+
+def _in_groups(scored: Sequence[Scored], each: int) -> list[Sequence[Scored]]:
+    return [scored[first : first + each] for first in range(0, len(scored), each)]
 
 
 def _differ(group: Sequence[Scored]) -> bool:
-    return len({one.reward for one in group}) > 1
+    """Whether answers were judged differently; what one lost for its length alone is no judgement."""
+    judged = [one.reward - one.parts.get("overlong", 0.0) for one in group]
+    return max(judged) - min(judged) > ALIKE
 
 
 def _critic(roles: Roles, settings: Online, steps: int) -> Learner | None:
