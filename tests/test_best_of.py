@@ -71,6 +71,8 @@ def test_on_a_run(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("--n 8 --samples 4", "n must lie between 1 and the number of samples, 4; found 8"),
         ("--n 1,x", "--n 1,x: give whole numbers"),
+        ("--n ²", "--n ²: give whole numbers"),
+        ("--n -1", "--n -1: give whole numbers"),
         ("--prompts 0", "--prompts must be at least 1, found 0"),
         ("--reward nowhere", "there is no reward model in nowhere; name one with --reward PATH"),
     ],
@@ -89,3 +91,10 @@ def test_greedy_answers_and_folders_that_hold_no_run(finished: Path, tmp_path: P
     (place / "resolved.yaml").write_text(dump_recipe(greedy), encoding="utf-8")
     with pytest.raises(UserError, match="the best of greedy answers"):
         best_of_n(place, [1], 2, 1, finished / "reward" / "model", SilentDisplay())
+
+
+def test_a_run_on_own_data_without_prompts_to_answer(finished: Path, tmp_path: Path) -> None:
+    own = changed(load_recipe(finished / "resolved.yaml"), {"task": None})
+    (tmp_path / "resolved.yaml").write_text(dump_recipe(own), encoding="utf-8")
+    with pytest.raises(UserError, match="prompts is missing, so there is nothing to answer; name a file"):
+        best_of_n(tmp_path, [1], 2, 1, finished / "reward" / "model", SilentDisplay())

@@ -2,8 +2,8 @@
 
     python -m benchmarks.versus_trl.ours INPUTS WORKLOAD MODEL [--steps N] [--warmup N]
 
-runs one workload and prints one line of JSON, a `Measurement`. DPO and GRPO, which have no loop in Keel yet, are put
-together here from its sampler, roles, learner and maths.
+runs one workload and prints one line of JSON, a `Measurement`. DPO and GRPO are put together here from Keel's sampler,
+roles, learner and maths, as they were before it had loops for them.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ from keel.data.formats import read_comparisons, read_demonstrations, read_prompt
 from keel.tasks.town_desk.task import TownDesk
 from stages.small import rows
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 ROOT = Path(__file__).parents[2]
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
 ROWS = 24

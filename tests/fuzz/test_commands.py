@@ -21,7 +21,7 @@ from . import files, folders
 from .budget import cases
 from .test_recipes import check_refusal, says
 
-TRAINING = ("keel.stages.sft.fine_tune", "keel.stages.reward.fit_reward", "keel.stages.practice.practise")
+TRAINING = ("keel.stages.sft.fine_tune", "keel.stages.reward.fit_members", "keel.stages.practice.practise")
 LATE = (" fits into model.max_length ", "the prompt has no tokens")
 """Said once the rows are tokens, which a stage makes of them after its folder is there."""
 

@@ -105,6 +105,7 @@ ROWS = {
     "gspo": Algorithm(Grouped("std"), Clipped(0.02, 0.03, "sequence"), InReward("k1"), "sequence", 2.0),
     "cispo": Algorithm(Grouped("std"), Weighted(0.25), InReward("k1"), "token", 2.0),
     "rloo": Algorithm(Grouped("others"), Plain(), InReward("k1"), "constant", 2.0),
+    "k3 times the ratio": Algorithm(Grouped("mean"), Clipped(0.2, 0.2), InLoss("k3", "ratio"), "token", 2.0),
     "k1 in the loss": Algorithm(Grouped("mean"), Clipped(0.2, 0.2), InLoss("k1"), "token", 2.0),
 }
 
@@ -128,7 +129,8 @@ def test_a_step_is_the_loss_by_its_definition(name: str, budget: int) -> None:
         for t, loss in enumerate(losses):
             term = one.weights[t] * loss
             if isinstance(algorithm.kl, InLoss):
-                term = term + beta * ESTIMATES[algorithm.kl.estimator](logprobs[t], one.reference_logprobs[t])
+                weight = (logprobs[t] - one.logprobs[t]).exp() if algorithm.kl.weight == "ratio" else 1.0
+                term = term + beta * weight * ESTIMATES[algorithm.kl.estimator](logprobs[t], one.reference_logprobs[t])
             terms.append(term)
         divisor = {
             "token": tokens, "sequence": len(samples) * len(terms), "constant": len(samples) * LONGEST
@@ -160,13 +162,12 @@ def test_before_the_first_step_every_surrogate_has_the_gradient_of_the_policy() 
 
 
 def test_before_the_first_step_the_ratio_times_k3_has_the_gradient_of_k2() -> None:
-    """∇(ρ·k3) = k3·∇log π + ∇k3 = ∇k2 per token at ρ = 1, since k3 + 1 − e^u = −u."""
-    own = torch.tensor([-0.3, -1.2], dtype=torch.float64, requires_grad=True)
-    reference, old = torch.tensor([-0.9, -0.7], dtype=torch.float64), own.detach()
-    u = reference - own
-    ratio, k3, k2 = (own - old).exp(), u.exp() - 1 - u, u**2 / 2
-    one, other = (torch.autograd.grad(loss.sum(), own)[0] for loss in (ratio * k3, k2))
-    torch.testing.assert_close(one, other)
+    """∇(ρ·k3) = k3·∇log π + ∇k3 = ∇k2 per token at ρ = 1, since k3 + 1 − e^u = −u; k3 alone has another."""
+    row = Algorithm(Grouped("mean"), Plain(), InReward(), "sequence")
+    known = gradient(replace(row, kl=InLoss("k2")), 0.7)
+    check_equal(gradient(replace(row, kl=InLoss("k3", "ratio")), 0.7), known, 1e-6)
+    with pytest.raises(AssertionError):
+        check_equal(gradient(replace(row, kl=InLoss("k3")), 0.7), known, 1e-2)
 
 
 def test_advantages_of_nothing_move_nothing() -> None:

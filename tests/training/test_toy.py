@@ -23,6 +23,8 @@ from models.small import EOS, PAD
 
 from .small import ppo, record, rows_of
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 REWARDS = (0.0, 0.2, 1.0, -0.5, 0.6, 0.3, 1.2, -1.0)
 BETA = 0.5
 OPTIMUM = (0.10051, 0.11268, 0.41942, 0.01569, 0.10642, 0.04389, 0.19954, 0.00184)

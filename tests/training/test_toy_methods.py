@@ -23,6 +23,8 @@ from keel.types import Message, Prompt
 from .small import record
 from .test_toy import ARMS, BETA, OPTIMUM, PROMPT, REWARDS, arm_rewards, arms, bandit, distribution
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 NORMALISER = 1.26889
 K3_OPTIMUM = tuple(
     BETA * p / (NORMALISER - r) for p, r in zip(torch.linspace(0, -2, ARMS).softmax(0).tolist(), REWARDS, strict=True)
@@ -72,6 +74,8 @@ def distance(found: list[float], other: tuple[float, ...]) -> float:
         ("reinforce", {}),
         ("reinforce++", {"whiten": "none"}),
         ("dr-grpo", {"kl": {"place": "loss", "estimator": "k2"}}),
+        ("dr-grpo", {"kl": {"place": "loss", "estimator": "k3", "weight": "ratio"}}),
+        ("dr-grpo", {"kl": {"place": "loss", "estimator": "k1", "weight": "ratio"}}),
         ("reinforce++-baseline", {"whiten": "none"}),
         ("cispo", {"credit": "group-mean"}),
         ("gspo", {"credit": "group-mean", "clip": 0.2, "clip_high": 0.2}),
