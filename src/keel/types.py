@@ -145,7 +145,8 @@ class Scored:
 
 @dataclass(frozen=True)
 class Annotated:
-    """A scored rollout, read once by the policy and by the frozen reference, per sampled token (nats)."""
+    """A scored rollout, read once by the policy and by the frozen reference, per sampled token (nats); where the policy
+    reads it only as it learns, the sampler's log-probs stand in until then."""
 
     scored: Scored
     logprobs: tuple[float, ...]
@@ -169,6 +170,11 @@ class Sample:
     reference_logprobs: tuple[float, ...]
     advantages: tuple[float, ...]
     weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class UnreadSample(Sample):
+    """What the policy learns from but has not read: log-probs are the sampler's, and weights 1, until it does."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from mutation import Mutation
 
 SHUFFLE = '        random.Random(f"{seed} epoch {epoch}").shuffle(order)\n'
-MINE = "annotate(harvest.scored, roles.policy, roles.reference, sampling.temperature, settings.micro_tokens)"
+MINE = "annotate(harvest.scored, reader, roles.reference, sampling.temperature, settings.micro_tokens)"
 GROWN = "batch = [groups[place] for place in places]"
 
 MUTATIONS = [
@@ -384,18 +384,21 @@ MUTATIONS = [
     Mutation(
         "annotate.annotate",
         "temperature ignored by the policy",
-        "policy.logprobs(forest, temperature)",
-        "policy.logprobs(forest, 1.0)",
+        "_read(rollouts, policy, temperature, budget)",
+        "_read(rollouts, policy, 1.0, budget)",
     ),
     Mutation(
         "annotate.annotate",
         "temperature ignored by the reference",
-        "reference.logprobs(forest, temperature)",
-        "reference.logprobs(forest, 1.0)",
+        "_read(rollouts, reference, temperature, budget)",
+        "_read(rollouts, reference, 1.0, budget)",
     ),
     Mutation("annotate.annotate", "roles swapped", "Annotated(one, mine, theirs)", "Annotated(one, theirs, mine)"),
     Mutation(
-        "annotate.annotate", "the policy twice", "lambda forest: reference.logprobs", "lambda forest: policy.logprobs"
+        "annotate.annotate",
+        "the policy twice",
+        "frozen = _read(rollouts, reference,",
+        "frozen = _read(rollouts, policy,",
     ),
     Mutation("annotate.value", "nothing but zeros", "values=mine)", "values=tuple(0.0 for _ in mine))"),
     Mutation(
@@ -428,6 +431,14 @@ MUTATIONS = [
     ),
     Mutation("online.practise", "β never moves", 'price.rule = price.rule.update(metrics["kl"], len(fair))', "pass"),
     Mutation("online.practise", "β moves by updates", 'update(metrics["kl"], len(fair))', 'update(metrics["kl"], 1)'),
+    Mutation(
+        "credit.settle", "weights of nobody", "torch.ones_like(own) if cap is None", "torch.ones_like(own) if True"
+    ),
+    Mutation("credit.settle", "the sampler's stay", '"logprobs": tuple(own.tolist())', '"logprobs": sample.logprobs'),
+    Mutation("annotate.settled", "the sampler's stay", "logprobs=own[id(one.scored.rollout)]", "logprobs=one.logprobs"),
+    Mutation("online.reads_once", "whatever asks before", "and not asks", ""),
+    Mutation("online.reads_once", "of all steps", "return steps == 1 and", "return"),
+    Mutation("online.reads_once", "of some answers", "settings.redraws == 0 and", ""),
     Mutation("online.practise", "β follows the reward", 'update(metrics["kl"],', 'update(metrics["reward"],'),
     Mutation("online.practise", "no warm-up", "None if version < warmup else policy", "policy"),
     Mutation("online.practise", "warm-up a round too long", "version < warmup else", "version <= warmup else"),
@@ -441,8 +452,8 @@ MUTATIONS = [
     Mutation(
         "online.practise",
         "steps miscounted",
-        "steps = settings.epochs * settings.minibatches",
-        "steps = settings.epochs",
+        "steps = settings.epochs * settings.minibatches\n    warmup",
+        "steps = settings.epochs\n    warmup",
     ),
     Mutation("online.practise", "every minibatch is the first group", GROWN, "batch = [groups[0] for _ in places]"),
     Mutation(

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from keel.training.annotate import annotate, tree_of, trees_of, value
-from keel.types import Annotated, Rollout
+from keel.training.annotate import annotate, settled, tree_of, trees_of, value
+from keel.types import Annotated, Rollout, Sample
 from models.small import some
 
 from .small import BUDGETS, cast, head, language, numbers, plain, read, rollout, scalar, scored
@@ -81,3 +81,14 @@ def test_neighbours_of_one_prompt_share_a_trunk_and_the_order_is_kept() -> None:
     assert [branch.tokens for branch in flat] == [one.tokens for one in given]
     assert [branch.mask for branch in flat] == [one.mask for one in given]
     assert tree_of(given[:2]) == trees[0]
+
+
+def test_log_probs_of_samples_find_their_rollouts() -> None:
+    """In whatever order they come."""
+    first, second = (Annotated(scored(rollout((3,), (token, token))), (-1.0, -1.0), (0.0, 0.0)) for token in (4, 5))
+    samples = [
+        Sample(one.scored.rollout, (own, own), (0.0, 0.0), (0.0, 0.0), (1.0, 1.0))
+        for own, one in ((-3.0, second), (-2.0, first))
+    ]
+    assert [one.logprobs for one in settled([first, second], samples)] == [(-2.0, -2.0), (-3.0, -3.0)]
+    assert [one.scored for one in settled([first, second], samples)] == [first.scored, second.scored]

@@ -25,9 +25,9 @@ from keel.training.algorithm import (
     Plain,
     ToGo,
 )
-from keel.training.credit import Group, shaped_rewards
+from keel.training.credit import Group, settle, shaped_rewards
 from keel.training.credit import credit as credit_groups
-from keel.types import Annotated, CriticSample
+from keel.types import Annotated, CriticSample, Sample, UnreadSample
 
 from .small import rollout, scored, valued
 
@@ -299,3 +299,23 @@ def test_what_was_read_goes_along() -> None:
     one = annotated(1.0, (-1.0, -2.0), (-1.5, -2.5))
     ((sample,),) = credit_groups([one], choice(ToGo()), 0.0)
     assert (sample.logprobs, sample.reference_logprobs) == ((-1.0, -2.0), (-1.5, -2.5))
+
+
+def test_what_the_policy_reads_later_is_what_it_would_have_read_before() -> None:
+    """The same samples as where it had read them at once, the importance weights too: min(exp(own − sampler), cap)."""
+    own = ((-0.5, -1.25), (-2.0,))
+    recorded = [scored(rollout((3,), (4, 5)), 1.0), scored(rollout((3,), (6,)), 3.0)]
+    algorithm = choice(Grouped("mean"), cap=1.5)
+    before = [Annotated(one, mine, (-1.0,) * len(mine)) for one, mine in zip(recorded, own, strict=True)]
+    unread = [replace(one, logprobs=one.scored.rollout.logprobs) for one in before]
+    (expected,) = credit_groups(before, algorithm, 0.0, 2)
+    (group,) = credit_groups(unread, algorithm, 0.0, 2)
+    assert group != expected
+    later = settle([UnreadSample(**vars(one)) for one in group], torch.tensor([*own[0], *own[1]]), 1.5)
+    for one, other in zip(later, expected, strict=True):
+        assert type(one) is type(other) is Sample
+        assert one.advantages == other.advantages
+        assert one.logprobs == pytest.approx(other.logprobs)
+        assert one.weights == pytest.approx(other.weights)
+    assert later[0].weights == pytest.approx((1.5, math.exp(-0.25)))
+    assert settle([UnreadSample(**vars(group[1]))], torch.tensor(own[1]), None)[0].weights == (1.0,)

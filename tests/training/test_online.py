@@ -18,7 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from keel.config import Dpo, Online, Reward, Sft
+from keel.config import Dpo, Online, Recipe, Reward, Sft
 from keel.config.load import load_recipe
 from keel.errors import UserError
 from keel.maths.controllers import AdaptiveKL, FixedKL
@@ -46,6 +46,7 @@ from keel.training.online import (
     learn,
     minibatches,
     practise,
+    reads_once,
 )
 from keel.training.preference import Contested, Single, learn_preferences, learn_singles
 from keel.training.reward import fit_members
@@ -777,3 +778,20 @@ def test_metrics_are_those_of_the_first_draw(tmp_path: Path) -> None:
     assert row["groups/flat"] == 0.5
     assert len(update.annotated) == 8
     assert row["policy/grad_norm"] > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("rloo", {}),  # the KL stands in the reward
+        ("grpo", {"epochs": 2}),
+        ("grpo", {"minibatches": 2}),
+        ("dr-grpo", {"redraws": 1}),  # what is measured is not all learnt from
+        ("rft", {}),
+        ("online-dpo", {}),
+    ],
+    ids=str,
+)
+def test_otherwise_the_policy_is_read_before(method: str, changes: dict[str, Any]) -> None:
+    chosen = Recipe.model_validate({"method": method, "rl": changes}).rl
+    assert not reads_once(algorithm_of(chosen), chosen)

@@ -19,7 +19,7 @@ from keel.rollout.local import LocalGenerator
 from keel.rollout.score import FunctionReward
 from keel.stages.cast import RoleGenerator
 from keel.training.guards import Alarms
-from keel.training.online import practise
+from keel.training.online import Update, algorithm_of, practise, reads_once
 from keel.types import Message, Prompt
 
 from .small import BARE, record, rows_of, steps_of
@@ -134,3 +134,54 @@ def raised(row: dict[str, float]) -> list[str]:
     """Levels of the guard's alarms in ten updates that all measure this."""
     alarms = Alarms(settings().guards, 0)
     return [alarm.level for step in range(1, 11) for alarm in alarms.judge(step, row) if alarm.name == "sampler_kl"]
+
+
+ONE_STEP: dict[str, dict[str, Any]] = {
+    "grpo": {"kl": {"coef": 0.3}},
+    "dr-grpo": {},
+    "reinforce++-baseline": {"kl": {"coef": 0.3}},
+}
+
+
+@pytest.mark.parametrize("cap", [None, 1.2])
+@pytest.mark.parametrize("method", ONE_STEP)
+def test_a_pass_that_is_left_out_changes_nothing(
+    method: str, cap: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An update of one step finds log π_old in it: weights and metrics are those of reading the policy before."""
+    given = {"batch_size": 64, "samples_per_prompt": 8, "micro_tokens": 40, "importance_cap": cap, "updates": 2}
+    given |= {"sampling": {"max_tokens": 3}, "missing_eos_score": None, "optimizer": {"lr": 1e-2}, **ONE_STEP[method]}
+    chosen = Recipe.model_validate({"method": method, "rl": given}).rl
+    assert reads_once(algorithm_of(chosen), chosen)
+
+    def practised(name: str) -> tuple[dict[str, Tensor], list[dict[str, Any]], int]:
+        policy, chat = bandit(), Chat(arms(), template="plain")
+        roles, passes = separate(policy, bandit(), None, None, None, seed=0), []
+        read = roles.policy.logprobs
+        monkeypatch.setattr(roles.policy, "logprobs", lambda *given: (passes.append(1), read(*given))[1])
+        generator = RoleGenerator(roles.policy, LocalGenerator(stale(), chat.tokenizer))
+        scorer, asked = FunctionReward("arm", arm_rewards), [Prompt("p", (Message("user", f"w{PROMPT}"),))]
+        kept: list[Update] = []
+        with record(tmp_path / name) as written:
+            moved = steps_of(
+                policy, lambda: practise(roles, generator, scorer, chat, asked, chosen, 0, written, kept.append)
+            )
+        for update in kept:
+            for one in update.annotated:
+                assert one.logprobs != one.scored.rollout.logprobs
+        clocks = ("seconds/sampling", "seconds/learning", "tokens_per_second")
+        rows = [{key: value for key, value in row.items() if key not in clocks} for row in rows_of(tmp_path / name)]
+        return moved, rows, len(passes)
+
+    moved, rows, passes = practised("once")
+    monkeypatch.setattr("keel.training.online.reads_once", lambda algorithm, settings: False)
+    theirs, before, more = practised("twice")
+    assert passes == 0 < more
+    assert any(bool(one.any()) for one in moved.values())
+    for name, one in moved.items():
+        torch.testing.assert_close(one, theirs[name], rtol=0, atol=1e-5, msg=lambda text, at=name: f"{at}: {text}")
+    assert len(rows) == len(before) == 2
+    for row, other in zip(rows, before, strict=True):
+        assert row == pytest.approx(other, rel=1e-4, abs=1e-5)
+    assert rows[0]["sampler_kl"] > 1e-3
+    assert cap is None or rows[0]["importance"] < 1

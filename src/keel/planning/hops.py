@@ -26,6 +26,7 @@ from keel.stages.selecting import reads_candidates
 from keel.stages.sft import demonstrations
 from keel.stages.workspace import StageName, Workspace
 from keel.training.comparisons import comparisons, together
+from keel.training.online import algorithm_of, reads_once
 from keel.training.order import count_steps, split
 from keel.types import Preference, Ranking
 
@@ -157,7 +158,8 @@ def _practice(space: Workspace, chat: Chat, answers: _Answers) -> Iterator[Hop]:
     yield Hop(stage, "policy samples", "sample", trees, updates)
     if learned:
         yield Hop(stage, "reward model reads", "read scores", trees, read * updates)
-    yield Hop(stage, "policy reads", "read logprobs", trees, updates)
+    if not reads_once(algorithm_of(settings), settings):
+        yield Hop(stage, "policy reads", "read logprobs", trees, updates)
     yield Hop(stage, "reference reads", "read logprobs", trees, updates)
     if settings.has_critic:
         yield Hop(stage, "critic reads", "read values", trees, updates)

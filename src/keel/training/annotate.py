@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import groupby
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from keel.data.forest import Branch, Forest, Tree
 from keel.models.roles import Critic, LanguageRole
 from keel.training.batches import micro_batches
-from keel.types import Annotated, Rollout, Scored, Valued
+from keel.types import Annotated, Rollout, Sample, Scored, Valued
 
 
 def trees_of(rollouts: Sequence[Rollout]) -> list[Tree]:
@@ -26,13 +26,26 @@ def tree_of(group: Sequence[Rollout]) -> Tree:
 
 
 def annotate(
-    scored: Sequence[Scored], policy: LanguageRole, reference: LanguageRole, temperature: float, budget: int | None
+    scored: Sequence[Scored],
+    policy: LanguageRole | None,
+    reference: LanguageRole,
+    temperature: float,
+    budget: int | None,
 ) -> list[Annotated]:
-    """Log-probs of every sampled token under the policy and the frozen reference, at the sampling temperature."""
+    """Log-probs of every sampled token under the policy and the frozen reference, at the sampling temperature.
+
+    Without `policy` those that the sampler recorded stand for its own, until `settled`.
+    """
     rollouts = [one.rollout for one in scored]
-    own = _per_rollout(rollouts, policy, lambda forest: policy.logprobs(forest, temperature), budget)
-    frozen = _per_rollout(rollouts, reference, lambda forest: reference.logprobs(forest, temperature), budget)
+    own = [one.logprobs for one in rollouts] if policy is None else _read(rollouts, policy, temperature, budget)
+    frozen = _read(rollouts, reference, temperature, budget)
     return [Annotated(one, mine, theirs) for one, mine, theirs in zip(scored, own, frozen, strict=True)]
+
+
+def settled(annotated: Sequence[Annotated], samples: Sequence[Sample]) -> list[Annotated]:
+    """The same with the log-probs of their samples, as the policy read them while it learnt."""
+    own = {id(one.rollout): one.logprobs for one in samples}
+    return [replace(one, logprobs=own[id(one.scored.rollout)]) for one in annotated]
 
 
 def value(annotated: Sequence[Annotated], critic: Critic, budget: int | None) -> list[Valued]:
@@ -43,6 +56,12 @@ def value(annotated: Sequence[Annotated], critic: Critic, budget: int | None) ->
         Valued(**{field.name: getattr(one, field.name) for field in fields(one)}, values=mine)
         for one, mine in zip(annotated, values, strict=True)
     ]
+
+
+def _read(
+    rollouts: Sequence[Rollout], role: LanguageRole, temperature: float, budget: int | None
+) -> list[tuple[float, ...]]:
+    return _per_rollout(rollouts, role, lambda forest: role.logprobs(forest, temperature), budget)
 
 
 def _per_rollout(

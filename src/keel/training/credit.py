@@ -15,7 +15,7 @@ from keel.maths.kl import k1, k2, k3
 from keel.maths.losses import truncated_weight
 from keel.maths.returns import gae
 from keel.training.algorithm import GAE, Algorithm, Best, Contest, Estimator, Grouped, InReward, ToGo, Whitening
-from keel.types import Annotated, CriticSample, Sample, Valued
+from keel.types import Annotated, CriticSample, Sample, UnreadSample, Valued
 
 # Shape suffixes: B rollouts, T the longest one's sampled tokens.
 
@@ -49,6 +49,18 @@ def shaped_rewards(
     rewards = -coef * cost.where(mask, 0)
     last = mask.shape[1] - 1 - mask.flip(1).int().argmax(1)
     return rewards.index_put((torch.arange(len(scores)), last), scores, accumulate=True)
+
+
+def settle(samples: Sequence[UnreadSample], logprobs: Float[Tensor, " M"], cap: float | None) -> list[Sample]:
+    """The same samples with log π_old as the policy has just read it, token by token of one after the other, and with
+    the importance weights that follow: what they would be had it read them before its first step."""
+    found = []
+    for sample, own in zip(samples, torch.split(logprobs, [len(one.logprobs) for one in samples]), strict=True):
+        sampler = torch.tensor(sample.rollout.logprobs, device=own.device)
+        weights = torch.ones_like(own) if cap is None else truncated_weight(own, sampler, cap)
+        read = {"logprobs": tuple(own.tolist()), "weights": tuple(weights.tolist())}
+        found.append(Sample(**{**vars(sample), **read}))
+    return found
 
 
 def credit(annotated: Sequence[Annotated], algorithm: Algorithm, coef: float, each: int = 1) -> list[Group]:

@@ -23,6 +23,8 @@ class Tally:
     tokens: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     steps: dict[str, list[StepReport]] = field(default_factory=dict)
+    settled: list[Sample] = field(default_factory=list)
+    """What the policy read for the first time while it learnt."""
 
     def read_policy(self, read: TokenLogprobs, old: Tensor, clipped: Tensor | None) -> None:
         """Take note of one micro-batch as the policy read it just before its step; `clipped` says which tokens are held

@@ -48,17 +48,17 @@ from keel.training.algorithm import (
     ToGo,
     Weighted,
 )
-from keel.training.annotate import annotate, tree_of, value
+from keel.training.annotate import annotate, settled, tree_of, value
 from keel.training.batches import micro_batches
 from keel.training.checkpoint import FORGETFUL, Keeper
-from keel.training.credit import Group, credit
+from keel.training.credit import Group, credit, settle
 from keel.training.learner import Learner
 from keel.training.monitor import Tally, summarise
 from keel.training.objective import Objective, Whole
 from keel.training.records import Record
 from keel.training.state import Part, State
 from keel.training.watch import NOBODY, Onlooker
-from keel.types import Annotated, CriticSample, Prompt, Sample, Scored
+from keel.types import Annotated, CriticSample, Prompt, Sample, Scored, UnreadSample
 
 ALIKE = 1e-6
 """Rewards nearer to each other than this are alike: less than rounding can bring between them."""
@@ -139,6 +139,14 @@ def algorithm_of(settings: Online) -> Algorithm:
     )
 
 
+def reads_once(algorithm: Algorithm, settings: Online) -> bool:
+    """Whether an update's only step reads every answer, and nothing before it asks what the policy thinks of them: its
+    pass then gives log π_old, too, exactly, and none is made before."""
+    steps = settings.epochs * settings.minibatches
+    asks = isinstance(algorithm.kl, InReward) and settings.kl.coef != 0
+    return steps == 1 and settings.redraws == 0 and isinstance(algorithm.credit, Grouped) and not asks
+
+
 def controller_of(settings: Online) -> FixedKL | AdaptiveKL:
     """The rule that the recipe chooses for β."""
     match settings.kl.controller:
@@ -188,18 +196,24 @@ def practise(
 
         harvest = collect(attempt, settings)
         sampled = time.perf_counter()
-        annotated = annotate(harvest.scored, roles.policy, roles.reference, sampling.temperature, settings.micro_tokens)
+        reader = None if reads_once(algorithm, settings) else roles.policy
+        annotated = annotate(harvest.scored, reader, roles.reference, sampling.temperature, settings.micro_tokens)
         if roles.critic is not None:
             annotated = list(value(annotated, roles.critic, settings.micro_tokens))
         fair, learnt = annotated[: harvest.fair], [annotated[place] for place in harvest.learnt]
         coef = price.rule.coef
         watch.look(version, fair, coef)
         groups = credit(learnt, algorithm, coef, settings.samples_per_prompt)
+        if reader is None:
+            groups = [tuple(UnreadSample(**vars(one)) for one in group) for group in groups]
         tally = Tally()
         objective = Objective(algorithm, coef, pairs)
         for places in minibatches(len(groups), settings, seed, version):
             batch = [groups[place] for place in places]
             learn(batch, roles, None if version < warmup else policy, critic, objective, settings, tally)
+        if reader is None:
+            annotated, groups = settled(annotated, tally.settled), [tuple(tally.settled)]
+            fair = annotated
         metrics = {**summarise(fair, groups, tally, coef), **harvest.metrics}
         price.rule = price.rule.update(metrics["kl"], len(fair))
         finished = time.perf_counter()
@@ -315,6 +329,10 @@ def learn(
             yield micro.forest, [sample for place in micro.places for sample in batch[place]]
 
     def policy_loss(read: TokenLogprobs, forest: Forest, part: Sequence[Sample]) -> Tensor:
+        unread = [one for one in part if isinstance(one, UnreadSample)]
+        if unread:
+            part = settle(unread, read.logprobs.detach(), objective.algorithm.importance_cap)
+            tally.settled += part
         old = forest.column([one.logprobs for one in part])
         tally.read_policy(read, old, objective.clipped(read.logprobs.detach(), forest, part))
         return objective.share(read.logprobs, forest, part, whole)
