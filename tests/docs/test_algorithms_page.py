@@ -19,7 +19,7 @@ def test_the_table_is_that_of_the_presets() -> None:
 
 
 def test_every_loss_has_its_row() -> None:
-    section = PAGE.split("## From preferences")[1]
+    section = PAGE.split("## From preferences")[1].split("\n## ")[0]
     losses = get_args(Dpo.model_fields["loss"].annotation)
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [
         "dpo",

@@ -193,7 +193,8 @@ class Online(Section):
                 "redraws",
             ),
         )
-        self.refuse(faults)
+        for fault in faults:
+            self.refuse(*fault)
         return self
 
     @property

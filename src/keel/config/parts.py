@@ -216,7 +216,8 @@ class RewardTerm(Section):
                 "penalty",
             ),
         )
-        self.refuse(faults)
+        for fault in faults:
+            self.refuse(*fault)
         return self
 
     @property

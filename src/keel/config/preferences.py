@@ -162,5 +162,6 @@ class Preferences(Section):
                 "random_share",
             ),
         )
-        self.refuse(faults)
+        for fault in faults:
+            self.refuse(*fault)
         return self

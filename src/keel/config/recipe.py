@@ -205,7 +205,8 @@ class Recipe(Section):
                 "preferences.ties",
             ),
         )
-        self.refuse(faults)
+        for fault in faults:
+            self.refuse(*fault)
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
@@ -44,13 +44,11 @@ class Section(BaseModel):
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    def refuse(self, faults: Iterable[tuple[bool, str, str]]) -> None:
-        """Raises for the first fault that is there: (is it, a sentence with {key}, the dotted name of a field of this
-        section)."""
-        for wrong, sentence, key in faults:
-            if wrong:
-                found = reduce(getattr, key.split("."), self)
-                raise PydanticCustomError("keel", sentence, {"key": key, "found": found})
+    def refuse(self, wrong: bool, sentence: str, key: str) -> None:
+        """Raises where something is wrong: a sentence with {key}, the dotted name of a field of this section."""
+        if wrong:
+            found = reduce(getattr, key.split("."), self)
+            raise PydanticCustomError("keel", sentence, {"key": key, "found": found})
 
     @model_validator(mode="before")
     @classmethod

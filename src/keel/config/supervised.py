@@ -123,7 +123,8 @@ class Reward(Supervised):
                 "combine",
             ),
         )
-        self.refuse(faults)
+        for fault in faults:
+            self.refuse(*fault)
         return self
 
     @property
