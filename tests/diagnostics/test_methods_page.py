@@ -127,7 +127,7 @@ def test_methods_are_paired_by_seed() -> None:
     assert told.endswith("Win rate less that of ppo, %, paired by seed: dpo +20.0 ± 127.1.")  # one seed tells nothing
     cells = {one.head: one.cells for one in columns(found.rows())}
     assert cells["Win rate less that of PPO"] == (
-        ("–", ""), ("+20.00%", "−100.00% to +100.00%, 2 of 3 seeds"), ("−25.00%", "1 of 3 seeds")
+        ("–", ""), ("+20.0%", "−100.0% to +100.0%, 2 of 3 seeds"), ("−25.0%", "1 of 3 seeds")
     )  # fmt: skip
     assert cells["Gain less that of PPO"][2] == ("–", "")
     assert "paired" not in str(bout(*ppo))

@@ -149,7 +149,8 @@ def _cell(
 
 def _percents(share: float) -> str:
     """A difference of shares, with its sign."""
-    return f"{_signed(100 * share)}%"
+    text = f"{round(100 * share, 1) + 0.0:.1f}%".replace("-", "−")  # as `points` has it
+    return f"+{text}" if share > 0 else text
 
 
 def _signed(value: float) -> str:
