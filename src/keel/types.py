@@ -145,12 +145,16 @@ class Scored:
 
 @dataclass(frozen=True)
 class Annotated:
-    """A scored rollout, read once by the policy and by the frozen reference, per sampled token (nats); where the policy
-    reads it only as it learns, the sampler's log-probs stand in until then."""
+    """A scored rollout, read once by the policy and by the frozen reference, per sampled token (nats)."""
 
     scored: Scored
     logprobs: tuple[float, ...]
     reference_logprobs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class UnreadAnnotated(Annotated):
+    """One that the policy is yet to read, as it learns: until then log-probs are the sampler's."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class UnreadSample(Sample):
-    """What the policy learns from but has not read: log-probs are the sampler's, and weights 1, until it does."""
+    """What comes of an `UnreadAnnotated`: log-probs are the sampler's, and weights 1, until the policy reads it."""
 
 
 @dataclass(frozen=True)

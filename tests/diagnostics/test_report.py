@@ -239,6 +239,28 @@ def test_several_reward_models_learn_one_after_the_other_and_the_page_says_so(tm
     assert curve_groups(recorded, Guards())[0].notes == ()
 
 
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        ({"combine": "weights"}, "one with the mean of their weights"),
+        ({"combine": "scores", "aggregate": "mean"}, "the mean of their scores"),
+        ({"combine": "scores", "aggregate": "worst"}, "the lowest of their scores"),
+        ({"combine": "scores", "aggregate": "uncertainty"}, "the mean of their scores, less what they disagree"),
+    ],
+)
+def test_of_several_reward_models_the_page_says_how_they_judge(
+    kept: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    run = finished_run(tmp_path / "run")
+    assert "of these pairs alone" not in page_of(run).text
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    alone = [{"accuracy": share, "loss": 0.6, "calibration": 0.1} for share in (0.5, 0.9, 0.7)]
+    summary["stages"]["reward"] |= {"members": 3, "alone": alone, **kept}
+    (run / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    told = " ".join(page_of(run).text.split())
+    assert f"3, right on 50% to 90% of these pairs alone; here {words}" in told
+
+
 def test_disagreement_is_drawn_of_reward_models_and_not_of_a_function_of_that_name(tmp_path: Path) -> None:
     planted = {name: lambda t: 0.2 for name in ("reward/disagreement", "reward/learned_2/disagreement")}
     recorded = read_run(finished_run(tmp_path / "run", updates=4, curves=planted))

@@ -19,7 +19,7 @@ def test_a_pass_on_a_processor_has_a_thousand_million_products(width: int, token
 
 
 @pytest.mark.parametrize(("width", "tokens"), [(64, 16384), (724, 16384), (1024, 8192), (1536, 3640), (4096, 2048)])
-def test_elsewhere_it_is_longer(width: int, tokens: int) -> None:
+def test_on_a_gpu_it_is_longer(width: int, tokens: int) -> None:
     assert pass_tokens(width, torch.device("cuda")) == tokens
 
 

@@ -435,7 +435,7 @@ MUTATIONS = [
         "credit.settle", "weights of nobody", "torch.ones_like(own) if cap is None", "torch.ones_like(own) if True"
     ),
     Mutation("credit.settle", "the sampler's stay", '"logprobs": tuple(own.tolist())', '"logprobs": sample.logprobs'),
-    Mutation("annotate.settled", "the sampler's stay", "logprobs=own[id(one.scored.rollout)]", "logprobs=one.logprobs"),
+    Mutation("annotate.settled", "the sampler's stay", "own[id(one.scored.rollout)], one", "one.logprobs, one"),
     Mutation("online.reads_once", "whatever asks before", "and not asks", ""),
     Mutation("online.reads_once", "of all steps", "return steps == 1 and", "return"),
     Mutation("online.reads_once", "of some answers", "settings.redraws == 0 and", ""),

@@ -27,7 +27,7 @@ from keel.training.algorithm import (
 )
 from keel.training.credit import Group, settle, shaped_rewards
 from keel.training.credit import credit as credit_groups
-from keel.types import Annotated, CriticSample, Sample, UnreadSample
+from keel.types import Annotated, CriticSample, Sample, UnreadAnnotated, UnreadSample
 
 from .small import rollout, scored, valued
 
@@ -307,15 +307,16 @@ def test_what_the_policy_reads_later_is_what_it_would_have_read_before() -> None
     recorded = [scored(rollout((3,), (4, 5)), 1.0), scored(rollout((3,), (6,)), 3.0)]
     algorithm = choice(Grouped("mean"), cap=1.5)
     before = [Annotated(one, mine, (-1.0,) * len(mine)) for one, mine in zip(recorded, own, strict=True)]
-    unread = [replace(one, logprobs=one.scored.rollout.logprobs) for one in before]
+    unread = [UnreadAnnotated(one.scored, one.scored.rollout.logprobs, one.reference_logprobs) for one in before]
     (expected,) = credit_groups(before, algorithm, 0.0, 2)
     (group,) = credit_groups(unread, algorithm, 0.0, 2)
     assert group != expected
-    later = settle([UnreadSample(**vars(one)) for one in group], torch.tensor([*own[0], *own[1]]), 1.5)
+    assert all(isinstance(one, UnreadSample) for one in group)
+    later = settle(group, torch.tensor([*own[0], *own[1]]), 1.5)
     for one, other in zip(later, expected, strict=True):
         assert type(one) is type(other) is Sample
         assert one.advantages == other.advantages
         assert one.logprobs == pytest.approx(other.logprobs)
         assert one.weights == pytest.approx(other.weights)
     assert later[0].weights == pytest.approx((1.5, math.exp(-0.25)))
-    assert settle([UnreadSample(**vars(group[1]))], torch.tensor(own[1]), None)[0].weights == (1.0,)
+    assert settle(group[1:], torch.tensor(own[1]), None)[0].weights == (1.0,)

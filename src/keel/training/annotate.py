@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from itertools import groupby
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from keel.data.forest import Branch, Forest, Tree
 from keel.models.roles import Critic, LanguageRole
 from keel.training.batches import micro_batches
-from keel.types import Annotated, Rollout, Sample, Scored, Valued
+from keel.types import Annotated, Rollout, Sample, Scored, UnreadAnnotated, Valued
 
 
 def trees_of(rollouts: Sequence[Rollout]) -> list[Tree]:
@@ -37,15 +37,17 @@ def annotate(
     Without `policy` those that the sampler recorded stand for its own, until `settled`.
     """
     rollouts = [one.rollout for one in scored]
-    own = [one.logprobs for one in rollouts] if policy is None else _read(rollouts, policy, temperature, budget)
     frozen = _read(rollouts, reference, temperature, budget)
+    if policy is None:
+        return [UnreadAnnotated(one, one.rollout.logprobs, theirs) for one, theirs in zip(scored, frozen, strict=True)]
+    own = _read(rollouts, policy, temperature, budget)
     return [Annotated(one, mine, theirs) for one, mine, theirs in zip(scored, own, frozen, strict=True)]
 
 
 def settled(annotated: Sequence[Annotated], samples: Sequence[Sample]) -> list[Annotated]:
     """The same with the log-probs of their samples, as the policy read them while it learnt."""
     own = {id(one.rollout): one.logprobs for one in samples}
-    return [replace(one, logprobs=own[id(one.scored.rollout)]) for one in annotated]
+    return [Annotated(one.scored, own[id(one.scored.rollout)], one.reference_logprobs) for one in annotated]
 
 
 def value(annotated: Sequence[Annotated], critic: Critic, budget: int | None) -> list[Valued]:

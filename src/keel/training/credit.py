@@ -15,7 +15,7 @@ from keel.maths.kl import k1, k2, k3
 from keel.maths.losses import truncated_weight
 from keel.maths.returns import gae
 from keel.training.algorithm import GAE, Algorithm, Best, Contest, Estimator, Grouped, InReward, ToGo, Whitening
-from keel.types import Annotated, CriticSample, Sample, UnreadSample, Valued
+from keel.types import Annotated, CriticSample, Sample, UnreadAnnotated, UnreadSample, Valued
 
 # Shape suffixes: B rollouts, T the longest one's sampled tokens.
 
@@ -128,7 +128,7 @@ class _Laid:
     def samples(self, annotated: Sequence[Annotated], advantages: Float[Tensor, "B T"]) -> list[Sample]:
         """One for each rollout, in order."""
         return [
-            Sample(
+            (UnreadSample if isinstance(one, UnreadAnnotated) else Sample)(
                 rollout=one.scored.rollout,
                 logprobs=one.logprobs,
                 reference_logprobs=one.reference_logprobs,

@@ -204,14 +204,12 @@ def practise(
         coef = price.rule.coef
         watch.look(version, fair, coef)
         groups = credit(learnt, algorithm, coef, settings.samples_per_prompt)
-        if reader is None:
-            groups = [tuple(UnreadSample(**vars(one)) for one in group) for group in groups]
         tally = Tally()
         objective = Objective(algorithm, coef, pairs)
         for places in minibatches(len(groups), settings, seed, version):
             batch = [groups[place] for place in places]
             learn(batch, roles, None if version < warmup else policy, critic, objective, settings, tally)
-        if reader is None:
+        if tally.settled:
             annotated, groups = settled(annotated, tally.settled), [tuple(tally.settled)]
             fair = annotated
         metrics = {**summarise(fair, groups, tally, coef), **harvest.metrics}
