@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -188,7 +189,7 @@ class Bench:
         """Numbered words."""
         words = {f"w{number}": number for number in range(self.model.vocabulary)}
         body = Tokenizer(models.WordLevel(words, unk_token="w0"))
-        body.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+        body.pre_tokenizer = pre_tokenizers.Whitespace()
         return PreTrainedTokenizerFast(tokenizer_object=body, pad_token="w1", eos_token="w2", unk_token="w0")
 
 
@@ -210,8 +211,8 @@ def decode(bench: Bench) -> Iterator[dict[str, object]]:
     for batch in bench.sizes[0]:
         texts = [text for text in bench.texts(batch.prompts, batch.read) for _ in range(batch.samples)]
         asked = [Request(text, seed, Sampling(batch.new)) for seed, text in enumerate(texts)]
-        reading = bench.seconds(lambda asked=asked: generator.generate([one_token(one) for one in asked]))
-        seconds = bench.seconds(lambda asked=asked: generator.generate(asked), times=2)
+        reading = bench.seconds(partial(generator.generate, [one_token(one) for one in asked]))
+        seconds = bench.seconds(partial(generator.generate, asked), times=2)
         yield decoded(bench, batch, seconds, reading)
 
 
@@ -223,7 +224,7 @@ def library(bench: Bench) -> Iterator[dict[str, object]]:
         ids = torch.tensor(texts, device=bench.device)
 
         def write(new: int, ids: torch.Tensor = ids) -> object:
-            return model.generate(  # type: ignore[no-any-return, operator]
+            return model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 do_sample=True,
@@ -234,8 +235,8 @@ def library(bench: Bench) -> Iterator[dict[str, object]]:
                 eos_token_id=2,
             )
 
-        reading = bench.seconds(lambda write=write: write(1))
-        seconds = bench.seconds(lambda write=write, batch=batch: write(batch.new), times=1, warm=0)
+        reading = bench.seconds(partial(write, 1))
+        seconds = bench.seconds(partial(write, batch.new), times=1, warm=0)
         yield decoded(bench, batch, seconds, reading, head=2)
 
 

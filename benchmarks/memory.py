@@ -95,7 +95,7 @@ def prepare(case: Case, folder: Path) -> None:
     """The base, its tokenizer of numbered words, and a reward model with an adapter on this base."""
     words = {f"w{number}": number for number in range(case.vocabulary)}
     body = Tokenizer(models.WordLevel(words, unk_token="w0"))
-    body.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    body.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=body, pad_token="w1", eos_token="w2", unk_token="w0")
     model_of(case).save_pretrained(folder / "base")
     tokenizer.save_pretrained(folder / "base")

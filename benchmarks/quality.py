@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate, product
 from pathlib import Path
 from statistics import fmean, median
+from typing import Any
 
 import matplotlib
 
@@ -237,7 +238,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"  {json.dumps(trial.row)}", file=sys.stderr)
         trials.append(trial)
     rows = [trial.row for trial in trials]
-    told = {"machine": asdict(machine.this()), "peer": asdict(setting), "rows": rows}
+    told: dict[str, Any] = {"machine": asdict(machine.this()), "peer": asdict(setting), "rows": rows}
     told["median_ratio"] = median(row["ratio"] for row in rows)
     told["curves"] = [{"seed": one.seed, "ours": asdict(one.ours), "peer": asdict(one.peer)} for one in trials]
     (given.out / "quality.json").write_text(json.dumps(told, indent=1), encoding="utf-8")

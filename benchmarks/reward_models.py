@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, get_args
 
 from benchmarks.annotators import unseen_pairs
@@ -50,10 +51,8 @@ def recipe_of(seed: int, sft: Path | None, **changes: Any) -> Recipe:
 def right(judge: Judge, space: Workspace, pairs: Sequence[tuple[Preference, float]]) -> float:
     """How often two answers stand as gold has them; two scores that are the same are not right."""
     chat = space.chat(space.supervised)
-    read = scores(judge, [chat.preference(pair) for pair, _ in pairs], None).tolist()
-    return sum(
-        (one - other) * gap > 0 for one, other, (_, gap) in zip(read[::2], read[1::2], pairs, strict=True)
-    ) / len(pairs)
+    read: list[float] = scores(judge, [chat.preference(pair) for pair, _ in pairs], None).tolist()
+    return fmean((one - other) * gap > 0 for one, other, (_, gap) in zip(read[::2], read[1::2], pairs, strict=True))
 
 
 def rankings(space: Workspace, seed: int) -> Iterator[dict[str, Any]]:

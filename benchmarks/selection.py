@@ -45,7 +45,7 @@ from keel.stages.workspace import Workspace, open_workspace
 from keel.training.comparisons import comparisons, together
 from keel.training.records import Record
 from keel.training.reward import fit_reward, scores
-from keel.types import Conversation, Demonstration, Message, Preference
+from keel.types import Conversation, Message, Preference
 
 ROUNDS = (250, 500, 1000, 1500, 2000)
 PROMPTS, ANSWERS = 1500, 4
@@ -95,8 +95,8 @@ def label(space: Workspace, pool: Pool, candidate: int, seed: int) -> Preference
     who = crowd[int(chance.integers(len(crowd)))]
     left, right = (int(place) for place in chance.permutation(pool.pairs[candidate]))
     asked = pool.prompts[left]
-    seen = (space.task.features(asked, pool.texts[place]) for place in (left, right))
-    pressed = judge(who, *seen, chance)
+    on_left, on_right = (space.task.features(asked, pool.texts[place]) for place in (left, right))
+    pressed = judge(who, on_left, on_right, chance)
     better, worse = (right, left) if pressed > 0 else (left, right)
     said = tuple((Message("assistant", pool.texts[place]),) for place in (better, worse))
     return Preference(asked, said[0], said[1], 0.5 if pressed == 0 else 1.0)
@@ -108,7 +108,8 @@ def member(space: Workspace, chat: Chat, labels: Sequence[Preference], number: i
     drawn = Workspace(**{**vars(space), "recipe": space.recipe.model_copy(update={"seed": seed})})
     model = reward_to_train(drawn)
     rows = together(comparisons(chat, one) for one in labels)
-    fit_reward(model, rows, [], space.recipe.reward, seed, Record(folder, SilentDisplay()))
+    with Record(folder, SilentDisplay()) as record:
+        fit_reward(model, rows, [], space.recipe.reward, seed, record)
     return model
 
 
@@ -123,7 +124,7 @@ def curve(
     """The accuracy after each round."""
     seed, chat = space.recipe.seed, space.chat(space.supervised)
     trees = [
-        chat.demonstration(Demonstration(asked, (Message("assistant", text),)))
+        chat.demonstration((*asked, Message("assistant", text)))
         for asked, text in zip(pool.prompts, pool.texts, strict=True)
     ]
     left = np.ones(len(pool.pairs), dtype=bool)

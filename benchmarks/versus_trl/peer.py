@@ -127,7 +127,7 @@ class Laps(TrainerCallback):
 def in_order(trainer: type, laps: Laps) -> type:
     """A trainer that takes tokenized rows as they are, in their order, and counts the tokens that are not padding."""
 
-    class InOrder(trainer):  # type: ignore[misc]
+    class InOrder(trainer):
         def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
             return dataset
 

@@ -51,15 +51,22 @@ class Server:
     def __enter__(self) -> "Server":
         self.folder = Path(tempfile.mkdtemp(prefix="keel-pg-"))
         account = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
-        who: dict[str, object] = {}
+        user, group, groups = None, None, None
         if account is not None:
             os.chown(self.folder, account.pw_uid, account.pw_gid)
-            who = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+            user, group, groups = account.pw_uid, account.pw_gid, list[int]()
         data = self.folder / "data"
         make = [self.programs / "initdb", "-D", data, "-U", "keel", "-A", "trust", "-E", "UTF8", "--no-sync"]
         made = subprocess.run(
-            [*map(str, make), "--locale=C"], capture_output=True, text=True, cwd=self.folder, check=False, **who
-        )  # type: ignore[call-overload]
+            [*map(str, make), "--locale=C"],
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            check=False,
+            user=user,
+            group=group,
+            extra_groups=groups,
+        )
         if made.returncode:
             raise RuntimeError(f"initdb failed: {made.stderr}")
         options = ["listen_addresses=", f"unix_socket_directories={self.folder}", "fsync=on", "max_connections=200"]
@@ -72,8 +79,10 @@ class Server:
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,
-                **who,
-            )  # type: ignore[call-overload]
+                user=user,
+                group=group,
+                extra_groups=groups,
+            )
         self._wait()
         return self
 
@@ -103,7 +112,7 @@ class Server:
     def run(self, statement: str) -> list[tuple[object, ...]]:
         """One statement, committed; its rows."""
         with psycopg.connect(host=str(self.folder), user="keel", dbname="postgres", autocommit=True) as connection:
-            cursor = connection.execute(statement)  # type: ignore[call-overload]
+            cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
     def fresh(self) -> str:
