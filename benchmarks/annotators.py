@@ -1,6 +1,7 @@
 """Does knowing the annotators make a better reward model? Held-out gold accuracy by how votes are brought together.
 
-    python -m benchmarks.annotators [--seeds 0 1 2 3 4] [--pairs 2000] [--spammers 4] [--noise 1.0] [--out FOLDER]
+    python -m benchmarks.annotators [--seeds 0 1 2 3 4] [--pairs 2000] [--spammers 4] [--noise 1.0] [--epochs 2]
+        [--out FOLDER]
 
 For each seed: the base model of Town Desk is fine-tuned, two of its answers to each prompt are judged by three of ten
 simulated annotators, some of whom press any key without reading, and one reward model is trained for each method on the
@@ -61,6 +62,7 @@ def recipe_of(given: argparse.Namespace, seed: int, method: str, sft: Path | Non
         "preferences.votes": 3,
         "preferences.aggregate": chosen["aggregate"],
         "reward.annotators": chosen.get("annotators", "aggregated"),
+        "reward.epochs": given.epochs,
     }
     if sft is not None:
         changes["model.path"] = str(sft)
@@ -136,6 +138,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--pairs", type=int, default=2000, help="prompts with two answers each; default: %(default)s")
     parser.add_argument("--spammers", type=int, default=4, help="of ten annotators; default: %(default)s")
     parser.add_argument("--noise", type=float, default=1.0, help="of the others; default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=2, help="of each reward model; default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("benchmarks") / "results")
     given = parser.parse_args(argv)
     set_up()
@@ -144,7 +147,7 @@ def main(argv: Sequence[str]) -> int:
         with tempfile.TemporaryDirectory() as folder:
             rows[seed] = measured(given, seed, Path(folder))
         given.out.mkdir(parents=True, exist_ok=True)
-        setting = {"pairs": given.pairs, "spammers": given.spammers, "noise": given.noise}
+        setting = {"pairs": given.pairs, "spammers": given.spammers, "noise": given.noise, "epochs": given.epochs}
         text = json.dumps({"setting": setting, "accuracy": rows}, indent=2)
         (given.out / "annotators.json").write_text(text + "\n", encoding="utf-8")
     print(table(rows))

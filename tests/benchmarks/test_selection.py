@@ -86,7 +86,7 @@ def test_selection_runs_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_annotators_runs_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert annotators.main(["--seeds", "3", "--pairs", "12", "--out", str(tmp_path)]) == 0
     told = json.loads((tmp_path / "annotators.json").read_text(encoding="utf-8"))
-    assert told["setting"] == {"pairs": 12, "spammers": 4, "noise": 1.0}
+    assert told["setting"] == {"pairs": 12, "spammers": 4, "noise": 1.0, "epochs": 2}
     assert set(told["accuracy"]["3"]) == set(annotators.METHODS)
     assert all(0 <= one <= 1 and not np.isnan(one) for one in told["accuracy"]["3"].values())
     assert "over majority" in capsys.readouterr().out

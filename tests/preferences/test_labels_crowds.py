@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from keel.preferences.agreement import measure
-from keel.preferences.bradley_terry import CrowdBradleyTerry, crowd_bradley_terry
+from keel.preferences.crowd_bradley_terry import CrowdBradleyTerry, crowd_bradley_terry
 from keel.preferences.dawid_skene import DawidSkene, dawid_skene
 from keel.preferences.judgement import Judgement, collect
 from keel.preferences.quality.runs import longest_runs

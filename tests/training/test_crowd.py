@@ -14,7 +14,8 @@ import torch
 from keel.config import Reward
 from keel.errors import UserError
 from keel.preferences.assign import Overlap, plan
-from keel.preferences.bradley_terry import crowd_bradley_terry
+from keel.preferences.bradley_terry import compared
+from keel.preferences.crowd_bradley_terry import _Model
 from keel.preferences.judgement import Judgement, collect
 from keel.training.comparisons import Comparisons, Pair
 from keel.training.crowd import Crowd
@@ -81,32 +82,37 @@ def pairs_of(said: Sequence[Judgement]) -> list[Comparisons]:
     return [of(*row) for row in rows]
 
 
-def test_free_scores_end_where_the_fit_without_a_model_ends() -> None:
-    """The same posterior, written twice and climbed by two optimisers."""
-    said, _ = judged(PEOPLE, 150)
+def test_with_free_scores_it_is_the_likelihood_of_the_fit_without_a_model() -> None:
+    """The same likelihood, written twice: value and slopes, at a point where nothing is special."""
+    said, _ = judged(PEOPLE, 40)
     votes = collect(said)
+    items = [item(f"i{place}", "one", "two") for place in range(40)]
+    model = _Model(votes, *compared(items, votes), deviation=1.5)
+    chance = np.random.default_rng(2)
+    people, free = model.start() + chance.normal(0, 0.7, 10), chance.normal(0, 1, model.size)
+    gap = free[model.first] - free[model.second]
+    told = model._votes(gap, people)
+    _, by_scores = model.of_scores(free, people)
+
     rows = pairs_of(said)
-    pairs = [row.pairs[0] for row in rows]
     crowd = Crowd(rows, 1, CPU)
-    scores = torch.zeros(len(rows), 2, requires_grad=True)
-    numbers = [crowd.honesty, crowd.lean, scores]
-    climb = torch.optim.LBFGS(numbers, max_iter=500, tolerance_grad=1e-7, tolerance_change=1e-12, history_size=50)
-
-    def loss() -> torch.Tensor:
-        climb.zero_grad()
-        value = crowd.surprise(scores[:, 0] - scores[:, 1], pairs).sum() + len(rows) * crowd.prior()
-        value = value + scores.square().sum() / (2 * 1.5**2)
-        value.backward()
-        return value
-
-    climb.step(loss)
-    fit = crowd_bradley_terry([item(f"i{place}", "one", "two") for place in range(150)], votes)
-    found = crowd.estimated()
-    for place, name in enumerate(fit.votes.annotators):
-        assert found[name].reliability == pytest.approx(fit.reliability[place], abs=2e-3)
-        assert found[name].lean == pytest.approx(fit.bias[place], abs=5e-3)
-    ours = (scores[:, 0] - scores[:, 1]).sigmoid().detach().numpy()
-    np.testing.assert_allclose(ours, fit.probability, atol=5e-3)
+    honesty, lean, _ = model.split(people)
+    order = [votes.annotators.index(name) for name in crowd.names]
+    with torch.no_grad():
+        crowd.honesty.copy_(torch.tensor(honesty[order]))
+        crowd.lean.copy_(torch.tensor(lean[order]))
+    scores = torch.tensor(free, requires_grad=True)
+    surprise = crowd.surprise(scores[model.first] - scores[model.second], [row.pairs[0] for row in rows]).sum()
+    assert surprise.item() == pytest.approx(told.surprise.sum(), rel=1e-5)
+    surprise.backward()
+    assert crowd.honesty.grad is not None
+    assert crowd.lean.grad is not None
+    assert scores.grad is not None
+    by_honesty = np.bincount(votes.annotator, weights=told.by_honesty)[order]
+    by_lean = np.bincount(votes.annotator, weights=told.by_z * votes.side)[order]
+    assert crowd.honesty.grad.numpy() == pytest.approx(by_honesty, rel=1e-3, abs=1e-4)
+    assert crowd.lean.grad.numpy() == pytest.approx(by_lean, rel=1e-3, abs=1e-4)
+    assert scores.grad.numpy() == pytest.approx(by_scores - free / 1.5**2, rel=1e-3, abs=1e-4)
 
 
 def settings(**changes: object) -> Reward:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from keel.preferences.aggregate import Aggregate, majority, mean
-from keel.preferences.bradley_terry import crowd_bradley_terry
+from keel.preferences.crowd_bradley_terry import crowd_bradley_terry
 from keel.preferences.dawid_skene import dawid_skene
 from keel.preferences.judgement import Item, Votes
 

@@ -89,7 +89,7 @@ def annotators_of(found: Aggregate) -> list[dict[str, Any]]:
     """
     import numpy as np
 
-    from keel.preferences.bradley_terry import CrowdBradleyTerry
+    from keel.preferences.crowd_bradley_terry import CrowdBradleyTerry
     from keel.preferences.dawid_skene import DawidSkene
 
     people = found.votes.annotators
@@ -109,7 +109,7 @@ def annotators_of(found: Aggregate) -> list[dict[str, Any]]:
 
 def as_json(source: VotesFile, found: Aggregate, method: str, notes: Sequence[str]) -> dict[str, Any]:
     """Everything for programs."""
-    from keel.preferences.bradley_terry import CrowdBradleyTerry
+    from keel.preferences.crowd_bradley_terry import CrowdBradleyTerry
 
     result: dict[str, Any] = {
         "file": source.source,
