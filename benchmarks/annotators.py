@@ -1,12 +1,13 @@
 """Does knowing the annotators make a better reward model? Held-out gold accuracy by how votes are brought together.
 
     python -m benchmarks.annotators [--seeds 0 1 2 3 4] [--pairs 2000] [--spammers 4] [--noise 1.0] [--epochs 2]
-        [--out FOLDER]
+        [--models 3] [--unseen 2000] [--out FOLDER]
 
 For each seed: the base model of Town Desk is fine-tuned, two of its answers to each prompt are judged by three of ten
-simulated annotators, some of whom press any key without reading, and one reward model is trained for each method on the
-same votes with the settings of the demo. Each then ranks two answers to every one of 600 unseen prompts; what is
-counted is how often it ranks them as the hidden gold score does, over those whose gold scores differ. Differences to
+simulated annotators, some of whom press any key without reading, and reward models, which differ by head and order, are
+trained for each method on the same votes with the settings of the demo. Each then ranks two answers to every one of
+2,000 unseen prompts; what is counted is how often it ranks them as the hidden gold score does, over those whose gold
+scores differ, and the mean of the models is a method's accuracy. Differences to
 majority are paired by seed; their interval is Student's over seeds. Leaves annotators.json in FOLDER, and prints a
 table.
 """
@@ -28,11 +29,15 @@ from keel.config import Recipe, load_recipe
 from keel.data.chat import Chat
 from keel.display import SilentDisplay
 from keel.models.ensemble import Scoring
+from keel.models.roles import ScalarRole
 from keel.process import set_up
 from keel.stages.answers import answers
-from keel.stages.cast import frozen_reward
+from keel.stages.cast import reward_to_train
+from keel.stages.preferences import preferences_of
 from keel.stages.workspace import Workspace, open_workspace
-from keel.training.reward import scores
+from keel.training.comparisons import comparisons, together
+from keel.training.records import Record
+from keel.training.reward import fit_reward, scores
 from keel.types import Conversation, Message, Preference, Rollout
 
 METHODS: Mapping[str, Mapping[str, str]] = {
@@ -42,12 +47,11 @@ METHODS: Mapping[str, Mapping[str, str]] = {
     "bradley-terry": {"aggregate": "bradley-terry"},
     "learned": {"aggregate": "mean", "annotators": "learned"},
 }
-UNSEEN = 600
 _STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 """97.5 % quantile of Student's t by degrees of freedom."""
 
 
-def recipe_of(given: argparse.Namespace, seed: int, method: str, sft: Path | None) -> Recipe:
+def recipe_of(given: argparse.Namespace, seed: int, method: str, sft: Path | None, **more: Any) -> Recipe:
     """The demo's recipe with this crowd, and the votes brought together by this method."""
     chosen = METHODS[method]
     changes: dict[str, Any] = {
@@ -63,16 +67,17 @@ def recipe_of(given: argparse.Namespace, seed: int, method: str, sft: Path | Non
         "preferences.aggregate": chosen["aggregate"],
         "reward.annotators": chosen.get("annotators", "aggregated"),
         "reward.epochs": given.epochs,
+        **more,
     }
     if sft is not None:
         changes["model.path"] = str(sft)
     return load_recipe(Path("recipes") / "town_desk.yaml", changes)
 
 
-def unseen_pairs(space: Workspace, seed: int) -> list[tuple[Preference, float]]:
+def unseen_pairs(space: Workspace, seed: int, count: int) -> list[tuple[Preference, float]]:
     """Two answers of the supervised model to prompts of the evaluation, and the difference of their gold scores."""
     assert space.task is not None
-    prompts = space.task.prompts(UNSEEN, seed, "evaluation")
+    prompts = space.task.prompts(count, seed, "evaluation")
     said = answers(space, space.supervised, prompts, space.recipe.preferences.sampling, 2)
     found = []
     for one, other in zip(said[::2], said[1::2], strict=True):
@@ -95,19 +100,35 @@ def accuracy_of(model: Scoring, chat: Chat, pairs: Sequence[tuple[Preference, fl
 
 def measured(given: argparse.Namespace, seed: int, folder: Path) -> dict[str, float]:
     """The held-out gold accuracy of each method."""
-    first = recipe_of(given, seed, "majority", None)
-    pipeline.run_stage("sft", first, folder / "sft", SilentDisplay())
+    pipeline.run_stage("sft", recipe_of(given, seed, "majority", None), folder / "sft", SilentDisplay())
     sft = folder / "sft" / "sft" / "model"
-    found: dict[str, float] = {}
+    asked = recipe_of(given, seed, "majority", sft, **{"reward.max_steps": 1})
+    pipeline.run_stage("reward", asked, folder, SilentDisplay())  # for the votes; its model is not used
     pairs: list[tuple[Preference, float]] = []
+    found: dict[str, float] = {}
     for method in METHODS:
-        recipe, place = recipe_of(given, seed, method, sft), folder / method
-        pipeline.run_stage("reward", recipe, place, SilentDisplay())
-        space = open_workspace(recipe, place, SilentDisplay(), sft, ["reward"])
-        pairs = pairs or unseen_pairs(space, seed)
-        found[method] = accuracy_of(frozen_reward(space, space.model("reward")), space.chat(sft), pairs)
-        print(f"seed {seed}, {method}: {found[method]:.3f} of {len(pairs)} pairs", file=sys.stderr, flush=True)
+        space = open_workspace(recipe_of(given, seed, method, sft), folder, SilentDisplay(), sft, ["reward"])
+        chat = space.chat(sft)
+        pairs = pairs or unseen_pairs(space, seed, given.unseen)
+        labels = [one for one in preferences_of(space) if isinstance(one, Preference)]
+        made = (
+            accuracy_of(reward_model(space, chat, labels, number, folder / f"{method}-{number}"), chat, pairs)
+            for number in range(given.models)
+        )
+        found[method] = fmean(made)
+        print(f"seed {seed}, {method}: {found[method]:.4f} of {len(pairs)} pairs", file=sys.stderr, flush=True)
     return found
+
+
+def reward_model(space: Workspace, chat: Chat, labels: Sequence[Preference], number: int, folder: Path) -> ScalarRole:
+    """One of several reward models that differ by head and order, trained from the supervised model on."""
+    seed = space.recipe.seed * 100 + number
+    drawn = Workspace(**{**vars(space), "recipe": space.recipe.model_copy(update={"seed": seed})})
+    model = reward_to_train(drawn)
+    rows = together(comparisons(chat, one) for one in labels)
+    with Record(folder, SilentDisplay()) as record:
+        fit_reward(model, rows, [], space.recipe.reward, seed, record)
+    return model
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float]:
@@ -139,6 +160,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--spammers", type=int, default=4, help="of ten annotators; default: %(default)s")
     parser.add_argument("--noise", type=float, default=1.0, help="of the others; default: %(default)s")
     parser.add_argument("--epochs", type=int, default=2, help="of each reward model; default: %(default)s")
+    parser.add_argument("--models", type=int, default=3, help="by each method; default: %(default)s")
+    parser.add_argument("--unseen", type=int, default=2000, help="prompts to rank answers to; default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("benchmarks") / "results")
     given = parser.parse_args(argv)
     set_up()
@@ -148,6 +171,7 @@ def main(argv: Sequence[str]) -> int:
             rows[seed] = measured(given, seed, Path(folder))
         given.out.mkdir(parents=True, exist_ok=True)
         setting = {"pairs": given.pairs, "spammers": given.spammers, "noise": given.noise, "epochs": given.epochs}
+        setting |= {"models": given.models, "unseen": given.unseen}
         text = json.dumps({"setting": setting, "accuracy": rows}, indent=2)
         (given.out / "annotators.json").write_text(text + "\n", encoding="utf-8")
     print(table(rows))

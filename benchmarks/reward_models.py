@@ -39,7 +39,7 @@ from keel.stages.workspace import Workspace, open_workspace
 from keel.training.reward import scores
 from keel.types import Preference
 
-RANKED, ANSWERS = 500, 4
+RANKED, ANSWERS, UNSEEN = 500, 4, 600
 
 
 def recipe_of(seed: int, sft: Path | None, **changes: Any) -> Recipe:
@@ -85,7 +85,7 @@ def measured(seed: int, members: int, folder: Path) -> dict[str, float]:
         recipe, place = recipe_of(seed, sft, **changes), folder / name
         pipeline.run_stage("reward", recipe, place, SilentDisplay())
         space = open_workspace(recipe, place, SilentDisplay(), sft, ["reward"])
-        pairs[:] = pairs or unseen_pairs(space, seed)
+        pairs[:] = pairs or unseen_pairs(space, seed, UNSEEN)
         return space, frozen_reward(space, space.model("reward"))
 
     def tell(name: str, judge: Judge, space: Workspace) -> None:

@@ -28,10 +28,9 @@ from typing import get_args
 import numpy as np
 import torch
 
-from benchmarks.annotators import accuracy_of, unseen_pairs
+from benchmarks.annotators import accuracy_of, reward_model, unseen_pairs
 from keel import pipeline
 from keel.config import Recipe, load_recipe
-from keel.data.chat import Chat
 from keel.data.forest import Tree
 from keel.display import SilentDisplay
 from keel.models.roles import ScalarRole
@@ -40,15 +39,12 @@ from keel.preferences.select import Strategy, choose, policy
 from keel.preferences.simulate import judge
 from keel.process import set_up
 from keel.stages.answers import answers
-from keel.stages.cast import reward_to_train
 from keel.stages.workspace import Workspace, open_workspace
-from keel.training.comparisons import comparisons, together
-from keel.training.records import Record
-from keel.training.reward import fit_reward, scores
+from keel.training.reward import scores
 from keel.types import Conversation, Message, Preference
 
 ROUNDS = (250, 500, 1000, 1500, 2000)
-PROMPTS, ANSWERS = 1500, 4
+PROMPTS, ANSWERS, UNSEEN = 1500, 4, 600
 
 
 @dataclass(frozen=True)
@@ -102,17 +98,6 @@ def label(space: Workspace, pool: Pool, candidate: int, seed: int) -> Preference
     return Preference(asked, said[0], said[1], 0.5 if pressed == 0 else 1.0)
 
 
-def member(space: Workspace, chat: Chat, labels: Sequence[Preference], number: int, folder: Path) -> ScalarRole:
-    """One reward model of the ensemble, trained on the labels from the supervised model on."""
-    seed = space.recipe.seed * 100 + number
-    drawn = Workspace(**{**vars(space), "recipe": space.recipe.model_copy(update={"seed": seed})})
-    model = reward_to_train(drawn)
-    rows = together(comparisons(chat, one) for one in labels)
-    with Record(folder, SilentDisplay()) as record:
-        fit_reward(model, rows, [], space.recipe.reward, seed, record)
-    return model
-
-
 def curve(
     space: Workspace,
     strategy: Strategy,
@@ -141,7 +126,7 @@ def curve(
             labels.append(label(space, pool, one.candidate, seed))
         count = 1 if strategy == "random" or size == ROUNDS[-1] else members
         ensemble = [
-            member(space, chat, labels, number, folder / f"{strategy}-{size}-{number}") for number in range(count)
+            reward_model(space, chat, labels, number, folder / f"{strategy}-{size}-{number}") for number in range(count)
         ]
         found.append(accuracy_of(ensemble[0], chat, unseen))
         print(f"seed {seed}, {strategy}, {size}: {found[-1]:.3f}", file=sys.stderr, flush=True)
@@ -198,7 +183,7 @@ def main(argv: Sequence[str]) -> int:
             pipeline.run_stage("sft", recipe_of(seed, None), folder / "sft", SilentDisplay())
             sft = folder / "sft" / "sft" / "model"
             space = open_workspace(recipe_of(seed, sft), folder, SilentDisplay(), sft, ["reward"])
-            pool, unseen = pool_of(space, seed), unseen_pairs(space, seed)
+            pool, unseen = pool_of(space, seed), unseen_pairs(space, seed, UNSEEN)
             for name in strategies:
                 curves[name][seed] = curve(space, name, given.members, pool, unseen, folder)
         given.out.mkdir(parents=True, exist_ok=True)

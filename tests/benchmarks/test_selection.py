@@ -32,7 +32,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in (annotators, selection):
         monkeypatch.setattr(module, "load_recipe", load)
-    monkeypatch.setattr(annotators, "UNSEEN", 8)
+    monkeypatch.setattr(selection, "UNSEEN", 8)
     monkeypatch.setattr(selection, "ROUNDS", (4, 8, 12))
     monkeypatch.setattr(selection, "PROMPTS", 8)
 
@@ -84,9 +84,13 @@ def test_selection_runs_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.usefixtures("tiny", "unchecked_shapes")
 def test_annotators_runs_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert annotators.main(["--seeds", "3", "--pairs", "12", "--out", str(tmp_path)]) == 0
+    assert (
+        annotators.main(["--seeds", "3", "--pairs", "12", "--models", "2", "--unseen", "8", "--out", str(tmp_path)])
+        == 0
+    )
     told = json.loads((tmp_path / "annotators.json").read_text(encoding="utf-8"))
-    assert told["setting"] == {"pairs": 12, "spammers": 4, "noise": 1.0, "epochs": 2}
+    setting = {"pairs": 12, "spammers": 4, "noise": 1.0, "epochs": 2, "models": 2, "unseen": 8}
+    assert told["setting"] == setting
     assert set(told["accuracy"]["3"]) == set(annotators.METHODS)
     assert all(0 <= one <= 1 and not np.isnan(one) for one in told["accuracy"]["3"].values())
     assert "over majority" in capsys.readouterr().out
