@@ -73,7 +73,7 @@ class Folder:
             if source.count(mutation.old) != 1:
                 return f"stale: {source.count(mutation.old)} places hold {mutation.old!r}"
             path.write_text(source.replace(mutation.old, mutation.new), encoding="utf-8")
-            done = self.run_tests(Path(temporary), mutation.module)
+            done = self.run_tests(Path(temporary), mutation.noticed_by or mutation.module)
         # 1 means that tests ran and failed; an import that no longer works is no evidence.
         return {0: "survived", 1: "killed"}.get(done.returncode, f"broken: {done.stdout[-300:]}")
 
@@ -93,7 +93,9 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = Folder(arguments.folder)
     chosen = [mutation for mutation in folder.mutations if mutation.function.startswith(arguments.prefix)]
-    folder.check_the_copy_is_imported_and_passes(sorted({mutation.module for mutation in chosen}))
+    folder.check_the_copy_is_imported_and_passes(
+        sorted({mutation.noticed_by or mutation.module for mutation in chosen})
+    )
 
     unexpected = 0
     with ThreadPoolExecutor(arguments.jobs) as pool:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Mutation:
     """In `function` ("module.function"), the text `old`, which stands once in the module, becomes `new`.
 
-    A mutation with `same_because` changes no result, and must pass.
+    A mutation with `same_because` changes no result, and must pass. `noticed_by` names the module whose tests are to
+    notice, where these are not those of the mutated one.
     """
 
     function: str
@@ -15,6 +16,7 @@ class Mutation:
     old: str
     new: str
     same_because: str = ""
+    noticed_by: str = ""
 
     @property
     def module(self) -> str:

@@ -109,12 +109,19 @@ MUTATIONS = [
     Mutation("crowd.Crowd", "prior without the lean", " + self.lean.square() / 2)", ")"),
     Mutation("crowd.Crowd", "the prior at every prompt", ".sum() / self._prompts", ".sum()"),
     Mutation("crowd.Crowd", "begins as a coin", "_HONEST, device=device).log()", "1.0, device=device).log()"),
-    Mutation("reward.fit_reward", "annotators never move", "            crowd.move()\n", "            pass\n"),
+    Mutation(
+        "reward.fit_reward",
+        "annotators never move",
+        "            crowd.move()\n",
+        "            pass\n",
+        noticed_by="crowd",
+    ),
     Mutation(
         "reward.fit_reward",
         "annotators without a prior",
         "        yield crowd.prior()\n",
         "        yield 0 * crowd.prior()\n",
+        noticed_by="crowd",
     ),
     Mutation(
         "comparisons.comparisons",

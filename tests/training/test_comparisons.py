@@ -11,7 +11,7 @@ from keel.data.chat import UnfitError
 from keel.data.forest import Branch, Tree
 from keel.errors import UserError
 from keel.training.comparisons import MOST, Comparisons, Pair, comparisons, require_winners, together
-from keel.types import Message, Preference, Ranking
+from keel.types import Message, Preference, Ranking, Vote
 
 from .small import chat, pair_tree
 
@@ -29,8 +29,9 @@ def told(one: Comparisons) -> set[tuple[tuple[int, ...], tuple[int, ...], float,
 
 
 def test_a_preference_is_one_pair() -> None:
-    row = Preference(ASKED, said("w7"), said("w8 w9"), 0.75, 0.5)
-    assert comparisons(chat(), row) == Comparisons(chat().preference(row), (Pair(0, 1, 0.75, 0.5),))
+    votes = (Vote("ann", 1.0, 1), Vote("bob", 0.5, -1))
+    row = Preference(ASKED, said("w7"), said("w8 w9"), 0.75, 0.5, votes)
+    assert comparisons(chat(), row) == Comparisons(chat().preference(row), (Pair(0, 1, 0.75, 0.5, votes),))
 
 
 def test_a_ranking_is_all_pairs_of_its_answers_the_better_one_chosen() -> None:

@@ -280,7 +280,9 @@ def test_the_best_is_set_against_the_worst() -> None:
     rewards = (1.0, 5.0, -2.0, 4.0, 4.0, 4.0)
     rows = [annotated(r) for r in rewards]
     (pair,) = credit_groups(rows, choice(Contest()), 0.0, 3)  # the second prompt has no winner
-    assert [sample.rollout for sample in pair] == [rows[1].scored.rollout, rows[2].scored.rollout]
+    best, worst = pair
+    assert best.rollout is rows[1].scored.rollout
+    assert worst.rollout is rows[2].scored.rollout
     assert advantages([pair]) == [[1.0], [-1.0]]
 
 

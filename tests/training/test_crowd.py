@@ -23,7 +23,7 @@ from keel.training.reward import fit_reward, scores
 from keel.types import Vote
 from preferences.tables import item
 
-from .small import pair_tree, record, scalar
+from .small import pair_tree, record, rows_of, scalar
 
 CPU = torch.device("cpu")
 
@@ -146,6 +146,25 @@ def test_a_reward_model_sees_through_who_does_not_read(tmp_path: Path) -> None:
     tokens = range(20, 60)
     ranked = scores(model, [pair_tree((5,), (token, 1), (token, 1)) for token in tokens], None)[::2]
     assert np.corrcoef(np.arange(40), ranked.argsort().argsort().numpy())[0, 1] > 0.8
+
+
+def test_the_loss_of_a_step_is_the_votes_and_the_prior(tmp_path: Path) -> None:
+    """Three prompts in one step, before anything has moved: all votes over the prompts, and the prior's share."""
+    rows = [
+        Comparisons(pair_tree((5,), (6 + n,), (9, n + 3)), (Pair(0, 1, 1.0, 0.0, votes),))
+        for n, votes in enumerate(
+            [(Vote("ann", 1.0, 1),), (Vote("bob", 0.0, -1), Vote("ann", 0.5, 0)), (Vote("cy", 1.0, 1),)]
+        )
+    ]
+    model = scalar(dtype=torch.float32)
+    said = scores(model, [row.tree for row in rows], None)
+    fresh = Crowd(rows, 1, CPU)
+    votes = fresh.surprise(said[::2] - said[1::2], [row.pairs[0] for row in rows])
+    expected = (votes.sum() / 3 + fresh.prior()).item()
+    assert fresh.prior().item() == pytest.approx(-(10 * math.log(10 / 11) + math.log(1 / 11)))  # three people, a third
+    with record(tmp_path) as kept:
+        fit_reward(model, rows, [], settings(max_steps=1, centring=0.0), 0, kept)
+    assert rows_of(tmp_path)[0]["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_pairs_without_votes_are_refused() -> None:

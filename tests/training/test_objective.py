@@ -49,7 +49,7 @@ def groups(fresh: bool = False) -> list[Group]:
     samples = [
         Sample(
             one.scored.rollout,
-            tuple(x + (0.0 if fresh else chance.choice((-0.5, -0.1, 0.1, 0.5))) for x in one.logprobs),
+            tuple(x + (0.0 if fresh else chance.choice((-0.5, -0.24, -0.1, 0.1, 0.24, 0.5))) for x in one.logprobs),
             tuple(x + chance.uniform(-0.5, 0.5) for x in one.reference_logprobs),
             (chance.uniform(-1, 1),) * len(one.logprobs),
             tuple(1.0 if fresh else chance.uniform(0.5, 2.0) for _ in one.logprobs),

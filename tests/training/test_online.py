@@ -430,6 +430,9 @@ def test_draw_takes_every_prompt_once_per_epoch(size: int, count: int, samples: 
     last = Supply(asked, seed, supply.taken - count)  # as a run that goes on after a stop finds it
     assert last.draw(count) == rounds[-1]
     assert last.state() == supply.state()
+    restored, taken = Supply(asked, seed), supply.taken
+    restored.restore(supply.state())
+    assert restored.taken == taken
     stream = [prompt.id for one in rounds for prompt in one]
     for start in range(0, len(stream) - size + 1, size):
         assert Counter(stream[start : start + size]) == Counter(prompt.id for prompt in asked)

@@ -99,8 +99,8 @@ class Preferences(Section):
     select: Literal["random", "disagreement", "bald", "double-thompson"] = "random"
     """Which pairs are judged where there are more than budget: any; those on which the members of scorer disagree most
     (2310.02743 and others), or about which a vote would say most (bald, Houlsby et al. 2011); or each prompt's best in
-    the eyes of two members (2402.00396). On Town Desk none has been shown to need fewer labels than random. Any other
-    than random needs a budget, and pairs: of whole rankings (people.ranked) the choice is random."""
+    the eyes of two members (2402.00396). What they bring is little (docs/annotators.md). Any other than random needs a
+    budget, and pairs: of whole rankings (people.ranked) the choice is random."""
 
     random_share: Fraction = 0.2
     """Where select is not random: share of the draws that take any pair, so that each has a known chance, and what is
