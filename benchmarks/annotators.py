@@ -7,9 +7,8 @@ For each seed: the base model of Town Desk is fine-tuned, two of its answers to 
 simulated annotators, some of whom press any key without reading, and reward models, which differ by head and order, are
 trained for each method on the same votes with the settings of the demo. Each then ranks two answers to every one of
 2,000 unseen prompts; what is counted is how often it ranks them as the hidden gold score does, over those whose gold
-scores differ, and the mean of the models is a method's accuracy. Differences to
-majority are paired by seed; their interval is Student's over seeds. Leaves annotators.json in FOLDER, and prints a
-table.
+scores differ, and the mean of the models is a method's accuracy. Differences to majority are paired by seed; their
+interval is Student's over seeds. Leaves annotators.json in FOLDER, and prints a table.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import math
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -116,15 +116,26 @@ def measured(given: argparse.Namespace, seed: int, folder: Path) -> dict[str, fl
             for number in range(given.models)
         )
         found[method] = fmean(made)
-        print(f"seed {seed}, {method}: {found[method]:.4f} of {len(pairs)} pairs", file=sys.stderr, flush=True)
+        told = f"{right_of(space, labels):.3f} of the labels, {found[method]:.4f} of {len(pairs)} pairs"
+        print(f"seed {seed}, {method}: {told}", file=sys.stderr, flush=True)
     return found
+
+
+def right_of(space: Workspace, labels: Sequence[Preference]) -> float:
+    """How often a label says what gold says, where gold tells the answers apart; one without a winner is half right."""
+    assert space.task is not None
+    right = []
+    for one in labels:
+        better, worse = (space.task.gold(one.prompt, said[-1].content) for said in (one.chosen, one.rejected))
+        if better != worse:
+            right.append(0.5 if one.probability == 0.5 else float((one.probability > 0.5) == (better > worse)))
+    return fmean(right)
 
 
 def reward_model(space: Workspace, chat: Chat, labels: Sequence[Preference], number: int, folder: Path) -> ScalarRole:
     """One of several reward models that differ by head and order, trained from the supervised model on."""
     seed = space.recipe.seed * 100 + number
-    drawn = Workspace(**{**vars(space), "recipe": space.recipe.model_copy(update={"seed": seed})})
-    model = reward_to_train(drawn)
+    model = reward_to_train(replace(space, recipe=space.recipe.model_copy(update={"seed": seed})))
     rows = together(comparisons(chat, one) for one in labels)
     with Record(folder, SilentDisplay()) as record:
         fit_reward(model, rows, [], space.recipe.reward, seed, record)

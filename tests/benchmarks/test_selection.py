@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from benchmarks import annotators, selection
 from keel.config import Recipe, load_recipe
 from keel.preferences.select import Strategy
+from keel.types import Message, Preference
 
 TINY: Mapping[str, Any] = {
     "sft.max_steps": 2,
@@ -67,6 +69,25 @@ def test_the_interval_is_students() -> None:
     assert mean == pytest.approx(0.03)
     assert half == pytest.approx(4.303 * 0.02 / math.sqrt(3))
     assert math.isnan(annotators.interval([0.01])[1])
+
+
+def test_labels_are_held_against_gold() -> None:
+    """Of five labels one says nothing of answers that are alike in gold; two are right, one wrong, one half."""
+    space = SimpleNamespace(task=SimpleNamespace(gold=lambda _, text: float(text)))
+
+    def label(chosen: str, rejected: str, probability: float) -> Preference:
+        return Preference(
+            (Message("user", "x"),), (Message("assistant", chosen),), (Message("assistant", rejected),), probability
+        )
+
+    labels = [
+        label("2", "1", 0.9),
+        label("1", "2", 0.2),
+        label("1", "2", 1.0),
+        label("3", "1", 0.5),
+        label("1", "1", 1.0),
+    ]
+    assert annotators.right_of(space, labels) == 2.5 / 4
 
 
 @pytest.mark.usefixtures("tiny", "unchecked_shapes")

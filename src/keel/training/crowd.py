@@ -4,7 +4,7 @@
 
 with P as in `keel.maths.losses.crowd_bradley_terry`, N prompts in the step, prompt n with P_n pairs, and N_all prompts
 in all, so that an epoch sees the prior once. The Beta density is over logit η, as in the fit without a reward model
-(`keel.preferences.bradley_terry`). Departure from the source, which has scores of items: here they are a model's.
+(`keel.preferences.crowd_bradley_terry`). Departure from the source, which has scores of items: here they are a model's.
 Source: Chen et al. (2013), "Pairwise ranking aggregation in a crowdsourced setting".
 """
 
