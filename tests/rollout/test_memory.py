@@ -46,12 +46,13 @@ def prompts(lengths: list[int], draw: torch.Generator) -> list[tuple[Tensor, Ten
     return [(some(), some())]
 
 
+@pytest.mark.parametrize("recorded", [False, True])
 @pytest.mark.parametrize("seed", range(12))
-def test_attention_is_that_of_each_row_alone(seed: int) -> None:
+def test_attention_is_that_of_each_row_alone(seed: int, recorded: bool) -> None:
     chance, draw = random.Random(seed), torch.Generator().manual_seed(seed)
     lengths = [chance.randrange(1, 9) for _ in range(chance.randrange(1, 6))]
     given = prompts(lengths, draw)
-    memory, rows = Memory(given, torch.tensor(lengths)), Rows(given, lengths)
+    memory, rows = Memory(given, torch.tensor(lengths), recorded), Rows(given, lengths)
     count = len(lengths)
     for step in range(5 * STEP + 5):
         if step in (0, 3, STEP, STEP + 1, 50, 51) or chance.random() < 0.05:

@@ -23,7 +23,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
-from torch.nn.functional import rms_norm
 from transformers import PreTrainedModel
 
 from keel.data.forest import Branch, Tree, grow, plan
@@ -32,6 +31,7 @@ from keel.models.llama import FAMILY, is_of_the_family, is_plain
 from keel.models.operations import wide_products
 from keel.rollout.matrix import Matrix
 from keel.rollout.memory import STEP, Memory
+from keel.rollout.norm import Norm
 from keel.rollout.replay import Replay, replay_on
 
 PASS = 2048
@@ -44,12 +44,12 @@ LONG_PASS = 16384
 class Layer:
     """The weights of one layer; `norm_q` and `norm_k` are those of Qwen 3."""
 
-    norm_attention: Tensor
+    norm_attention: Norm
     qkv: Matrix
-    norm_q: Tensor | None
-    norm_k: Tensor | None
+    norm_q: Norm | None
+    norm_k: Norm | None
     out: Matrix
-    norm_mlp: Tensor
+    norm_mlp: Norm
     gate: Matrix
     up: Matrix
     down: Matrix
@@ -65,17 +65,17 @@ class Llama:
     def __init__(self, model: PreTrainedModel, products: torch.dtype) -> None:
         config = model.config
         stack = model.model
+        eps: float = config.rms_norm_eps
         self.heads: int = config.num_attention_heads
         self.groups: int = config.num_key_value_heads
         self.width: int = stack.layers[0].self_attn.head_dim
         self.scale: float = self.width**-0.5
-        self.eps: float = config.rms_norm_eps
         self.cache = products
         self.stream = torch.promote_types(model.dtype, torch.float32)
         self.embedding = stack.embed_tokens.weight
-        self.norm = stack.norm.weight
+        self.norm = Norm(stack.norm.weight, eps)
         self.head = Matrix([_effective(model.lm_head)], model.dtype)  # as `keel.models.decoder.Decoder.logits`
-        self.layers = [_layer(layer, self.width, products) for layer in stack.layers]
+        self.layers = [_layer(layer, self.width, eps, products) for layer in stack.layers]
         self._frequencies = stack.rotary_emb.inv_freq
         self._scaling: float = stack.rotary_emb.attention_scaling
 
@@ -93,23 +93,15 @@ class Llama:
         angles = positions[:, None].float() * self._frequencies.float()
         return torch.complex(*((part * self._scaling).to(self.stream) for part in (angles.cos(), angles.sin())))
 
-    def normed(self, x: Float[Tensor, "*n E"], weight: Float[Tensor, " E"]) -> Float[Tensor, "*n E"]:
-        """RMS norm as the library makes it: in fp32, whatever the format of x."""
-        wide = x.to(torch.float32)
-        if wide.is_cuda:  # where PyTorch has it as one kernel
-            return rms_norm(wide, weight.shape, weight.to(torch.float32), self.eps).to(x.dtype)
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return weight * wide.to(x.dtype)
-
     def heads_of(
         self, layer: Layer, x: Float[Tensor, "N E"], turns: Tensor
     ) -> tuple[Float[Tensor, "N H D"], Float[Tensor, "N G D"], Float[Tensor, "N G D"]]:
         """Rotated queries, rotated keys, and values, all in the format of the cache."""
-        made = layer.qkv(self.normed(x, layer.norm_attention)).view(len(x), -1, self.width)
+        made = layer.qkv(layer.norm_attention(x)).view(len(x), -1, self.width)
         turned, value = made[:, : self.heads + self.groups].to(self.stream), made[:, self.heads + self.groups :]
         if layer.norm_q is not None and layer.norm_k is not None:
             parts = (turned[:, : self.heads], layer.norm_q), (turned[:, self.heads :], layer.norm_k)
-            turned = torch.cat([self.normed(part, weight) for part, weight in parts], dim=1)
+            turned = torch.cat([norm(part) for part, norm in parts], dim=1)
         pairs = torch.view_as_complex(turned.view(*turned.shape[:-1], -1, 2)) * turns[:, None]
         turned = torch.view_as_real(pairs).flatten(-2).to(made.dtype)
         return turned[:, : self.heads], turned[:, self.heads :], value
@@ -117,13 +109,13 @@ class Llama:
     def after(self, layer: Layer, x: Float[Tensor, "N E"], attended: Tensor) -> Float[Tensor, "N E"]:
         """The rest of a layer, from what attention gave."""
         x = x + layer.out(attended.reshape(len(x), -1))
-        normed = self.normed(x, layer.norm_mlp).to(layer.gate.format)
+        normed = layer.norm_mlp(x).to(layer.gate.format)
         return x + layer.down(layer.up.times(normed, layer.gate.silu(normed)))
 
     def logits(self, x: Float[Tensor, "N E"]) -> Float[Tensor, "N V"]:
         """The logits after the last layer, in the stream's format."""
         with wide_products(x, self.cache):
-            return self.head(self.normed(x, self.norm)).to(self.stream)
+            return self.head(self.norm(x)).to(self.stream)
 
 
 class LlamaContext:
@@ -143,7 +135,7 @@ class LlamaContext:
         trees = [Tree((), (Branch(prompt, (False,) * len(prompt)),)) for prompt in prompts]
         room = LONG_PASS if device.type == "cuda" else PASS
         parts = [self._read([trees[place] for place in places], places[0], kept) for places in plan(trees, room)]
-        self._memory = Memory(kept, lengths)
+        self._memory = Memory(kept, lengths, self._replay.recorded)
         kept.clear()  # so that a layer's first columns go as soon as longer ones are there
         self._next = lengths
         self._lay_out()
@@ -199,17 +191,17 @@ class LlamaContext:
         self._lay_out()
 
 
-def _layer(layer: Any, width: int, products: torch.dtype) -> Layer:
+def _layer(layer: Any, width: int, eps: float, products: torch.dtype) -> Layer:
     attention, mlp = layer.self_attn, layer.mlp
     turning = [_beside(_effective(each), width) for each in (attention.q_proj, attention.k_proj)]
     norm_q, norm_k = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
     return Layer(
-        norm_attention=layer.input_layernorm.weight,
+        norm_attention=Norm(layer.input_layernorm.weight, eps),
         qkv=Matrix([*turning, _effective(attention.v_proj)], products),
-        norm_q=None if norm_q is None else _interleaved(norm_q.weight, width),
-        norm_k=None if norm_k is None else _interleaved(norm_k.weight, width),
+        norm_q=None if norm_q is None else Norm(_interleaved(norm_q.weight, width), eps),
+        norm_k=None if norm_k is None else Norm(_interleaved(norm_k.weight, width), eps),
         out=Matrix([_effective(attention.o_proj)], products),
-        norm_mlp=layer.post_attention_layernorm.weight,
+        norm_mlp=Norm(layer.post_attention_layernorm.weight, eps),
         gate=Matrix([_effective(mlp.gate_proj)], products),
         up=Matrix([_effective(mlp.up_proj)], products),
         down=Matrix([_effective(mlp.down_proj)], products),

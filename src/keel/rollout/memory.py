@@ -28,9 +28,12 @@ LONG_STEP = 128
 
 class Memory:
     """The cache of all layers for one batch. `prompts` holds (keys, values) of each layer, [P, G, L, D], and `lengths`
-    how many of the L are real; at first every prompt has one row."""
+    how many of the L are real; at first every prompt has one row. `recorded` is that of the replay that runs `attend`.
+    """
 
-    def __init__(self, prompts: Sequence[tuple[Tensor, Tensor]], lengths: Int[Tensor, " P"]) -> None:
+    def __init__(
+        self, prompts: Sequence[tuple[Tensor, Tensor]], lengths: Int[Tensor, " P"], recorded: bool = False
+    ) -> None:
         keys = prompts[0][0]
         count, groups, width, _ = keys.shape
         hidden = torch.arange(width, device=lengths.device) >= lengths[:, None]
@@ -41,6 +44,7 @@ class Memory:
         self._own = list(prompts)
         self._bias = bias.masked_fill(hidden[:, None, None], -torch.inf)  # 0, or −∞ where nothing is to be seen
         self._filled = width
+        self._recorded = recorded
         self._column = torch.zeros(1, dtype=torch.long, device=lengths.device)
         self._step = LONG_STEP if lengths.device.type == "cuda" else STEP
         self._opened = False
@@ -83,14 +87,13 @@ class Memory:
     ) -> Float[Tensor, "B G R D"]:
         """Write the token's key and value into the open column; softmax(scale·QKᵀ) V over all that the row has read.
 
-        Products are made in the format of the cache, the softmax within it in fp32 or wider. Which column is open is
-        read from a tensor, so that a recorded step writes into whichever is.
+        Products are made in the format of the cache, the softmax within it in fp32 or wider.
         """
         if not self._opened:
             raise ValueError("no column is open; call advance first")
         keys, values = self._own[layer]
-        keys.index_copy_(2, self._column, key.unsqueeze(2))
-        values.index_copy_(2, self._column, value.unsqueeze(2))
+        self._write(keys, key)
+        self._write(values, value)
         scores = _scores(query, keys, self._bias, scale)
         if self._seats is None:
             return _mixed(torch.softmax(scores, dim=-1), values)
@@ -100,6 +103,14 @@ class Memory:
         weights = torch.softmax(torch.cat([before, scores], dim=-1), dim=-1)
         share, rest = torch.split(weights, [before.shape[-1], scores.shape[-1]], dim=-1)
         return seats.back(_mixed(seats.seated(share), shared_values), query.shape[2]) + _mixed(rest, values)
+
+    def _write(self, columns: Float[Tensor, "B G C D"], rows: Float[Tensor, "B G D"]) -> None:
+        """Into the open column. A recorded step reads from a tensor which one that is, so as to write into whichever is
+        open; a number takes a processor a third of the time."""
+        if self._recorded:
+            columns.index_copy_(2, self._column, rows.unsqueeze(2))
+        else:
+            columns[:, :, self._filled - 1] = rows
 
     def _sit(self, owner: Int[Tensor, " b"]) -> None:
         """Seat the rows at their prompts; prompts that nobody continues go, and so does sharing where no two share."""
@@ -180,6 +191,7 @@ def _mixed(weights: Float[Tensor, "B G R n"], values: Float[Tensor, "B G n D"]) 
 def _longer(columns: Float[Tensor, "B G n D"], empty: float, more: int) -> Float[Tensor, "B G m D"]:
     """The same columns and so many empty ones."""
     rows, groups, filled, width = columns.shape
-    grown = columns.new_full((rows, groups, filled + more, width), empty)
+    grown = columns.new_empty((rows, groups, filled + more, width))
     grown[:, :, :filled] = columns
+    grown[:, :, filled:] = empty
     return grown

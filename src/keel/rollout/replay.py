@@ -19,15 +19,20 @@ class Replay(Protocol):
     """Does a step's work on the device.
 
     `layout` changes whenever a tensor that the step reads or writes has been replaced by another; while it stays, the
-    step reads and writes the same tensors and holds no number of Python's that would differ the next time. The result
-    is valid until the next run.
+    step reads and writes the same tensors and, where it is `recorded`, holds no number of Python's that would differ
+    the next time. The result is valid until the next run.
     """
+
+    recorded: bool
+    """Whether what a step does is kept, and done again without its Python."""
 
     def run(self, step: Callable[[], Tensor], layout: int) -> Tensor: ...
 
 
 class Eager:
     """Op by op."""
+
+    recorded = False
 
     def run(self, step: Callable[[], Tensor], layout: int) -> Tensor:
         """The step's result."""
@@ -39,6 +44,8 @@ class Graphs:
 
     Recording runs the step once before, on a stream of its own, so that libraries make what they keep.
     """
+
+    recorded = True
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
