@@ -63,7 +63,7 @@ def test_steps_rows_and_selections_as_the_library_has_them(family: str) -> None:
     asked = [(7, 8, 9, 10, 11), (5, 6), (9, 12, 30)]
     chance = torch.Generator().manual_seed(0)
     with torch.inference_mode():
-        contexts = LibraryContext(model, 0, 40), LlamaContext(own)
+        contexts = LibraryContext(model, 0, 40), LlamaContext(own, 40)
         assert torch.allclose(*(context.read(asked) for context in contexts), rtol=0, atol=1e-4)
         for rows in ([0, 0, 1, 2, 2, 2], [1, 3, 5, 4], [2, 0]):
             for context in contexts:

@@ -46,13 +46,13 @@ def prompts(lengths: list[int], draw: torch.Generator) -> list[tuple[Tensor, Ten
     return [(some(), some())]
 
 
-@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize(("room", "recorded"), [(5 * STEP + 5, False), (3, False), (1000, True)])
 @pytest.mark.parametrize("seed", range(12))
-def test_attention_is_that_of_each_row_alone(seed: int, recorded: bool) -> None:
+def test_attention_is_that_of_each_row_alone(seed: int, room: int, recorded: bool) -> None:
     chance, draw = random.Random(seed), torch.Generator().manual_seed(seed)
     lengths = [chance.randrange(1, 9) for _ in range(chance.randrange(1, 6))]
     given = prompts(lengths, draw)
-    memory, rows = Memory(given, torch.tensor(lengths), recorded), Rows(given, lengths)
+    memory, rows = Memory(given, torch.tensor(lengths), room, recorded), Rows(given, lengths)
     count = len(lengths)
     for step in range(5 * STEP + 5):
         if step in (0, 3, STEP, STEP + 1, 50, 51) or chance.random() < 0.05:
@@ -73,8 +73,8 @@ def test_attention_is_that_of_each_row_alone(seed: int, recorded: bool) -> None:
 def test_layers_have_memories_of_their_own() -> None:
     draw = torch.Generator().manual_seed(0)
     given = prompts([3], draw) + prompts([3], draw)
-    memory = Memory(given, torch.tensor([3]))
-    alone = [Memory([one], torch.tensor([3])) for one in given]
+    memory = Memory(given, torch.tensor([3]), 3, False)
+    alone = [Memory([one], torch.tensor([3]), 3, False) for one in given]
     for _ in range(3):
         memory.advance()
         for layer in (0, 1):
@@ -86,7 +86,7 @@ def test_layers_have_memories_of_their_own() -> None:
 
 
 def test_a_column_must_be_opened() -> None:
-    memory = Memory(prompts([2], torch.Generator().manual_seed(0)), torch.tensor([2]))
+    memory = Memory(prompts([2], torch.Generator().manual_seed(0)), torch.tensor([2]), 1, False)
     with pytest.raises(ValueError, match="call advance first"):
         memory.attend(0, *(torch.zeros(1, GROUPS, *shape, WIDTH) for shape in ((QUERIES,), (), ())), SCALE)
 

@@ -64,8 +64,8 @@ def test_recorded_steps_give_what_steps_give(family: str, shared: bool) -> None:
         own = Llama.of(model, torch.float64)
         assert own is not None
         replay = Recorded()
-        plain = written(LlamaContext(own, Eager()), prompts, rows, 40)
-        again = written(LlamaContext(own, replay), prompts, rows, 40)
+        plain = written(LlamaContext(own, 40, Eager()), prompts, rows, 40)
+        again = written(LlamaContext(own, 40, replay), prompts, rows, 40)
     for one, other in zip(plain, again, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
     assert replay.replayed == 40
@@ -88,7 +88,7 @@ def test_graphs_give_what_steps_give() -> None:
         assert own is not None
         found = []
         for replay in (Eager(), Graphs(torch.device("cuda"))):
-            context = LlamaContext(own, replay)
+            context = LlamaContext(own, 150, replay)
             logits = context.read(prompts)
             for _ in range(150):
                 logits = context.append(logits.argmax(-1), torch.ones(2, dtype=torch.bool, device="cuda")).clone()

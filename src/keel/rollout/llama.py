@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -29,15 +28,15 @@ from keel.data.forest import Branch, Tree, grow, plan
 from keel.models.attention import attend
 from keel.models.llama import FAMILY, is_of_the_family, is_plain
 from keel.models.operations import wide_products
+from keel.models.passes import pass_tokens
+from keel.rollout.block import block
 from keel.rollout.matrix import Matrix
-from keel.rollout.memory import STEP, Memory
+from keel.rollout.memory import STEP, Memory, roomy
 from keel.rollout.norm import Norm
 from keel.rollout.replay import Replay, replay_on
 
-PASS = 2048
-"""Tokens of the prompts that are read at once: it bounds memory, and what is read stays in the processor's cache."""
 LONG_PASS = 16384
-"""The same on a GPU, which would wait for Python between shorter ones."""
+"""Tokens of the prompts that a GPU reads at once: it would wait for Python between shorter passes."""
 
 
 @dataclass(frozen=True)
@@ -119,23 +118,31 @@ class Llama:
 
 
 class LlamaContext:
-    """What a batch of rows has read; the same three calls as `keel.rollout.context.LibraryContext`."""
+    """What a batch of rows has read; the same three calls and the same `room` as
+    `keel.rollout.context.LibraryContext`."""
 
-    def __init__(self, model: Llama, replay: Replay | None = None) -> None:
+    def __init__(self, model: Llama, room: int, replay: Replay | None = None) -> None:
         self._model = model
+        self._room = room
         self._replay = replay_on(model.embedding.device) if replay is None else replay
 
     def read(self, prompts: Sequence[tuple[int, ...]]) -> Float[Tensor, "P V"]:
         """Logits of the token after each prompt; one row per prompt."""
         model, device = self._model, self._model.embedding.device
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        shape = (len(prompts), model.groups, -(-int(lengths.max()) // STEP) * STEP, model.width)
-        empty = partial(torch.zeros, shape, dtype=model.cache, device=device)
+        width = -(-int(lengths.max()) // STEP) * STEP
+        rows = len(prompts) * model.groups
+        size = rows * roomy(width, self._room, device) * model.width
+
+        def empty() -> Tensor:
+            room = block(size, model.cache, device)
+            return room[: rows * width * model.width].view(len(prompts), model.groups, width, model.width)
+
         kept = [(empty(), empty()) for _ in model.layers]
         trees = [Tree((), (Branch(prompt, (False,) * len(prompt)),)) for prompt in prompts]
-        room = LONG_PASS if device.type == "cuda" else PASS
-        parts = [self._read([trees[place] for place in places], places[0], kept) for places in plan(trees, room)]
-        self._memory = Memory(kept, lengths, self._replay.recorded)
+        tokens = LONG_PASS if device.type == "cuda" else pass_tokens(model.embedding.shape[1], device)
+        parts = [self._read([trees[place] for place in places], places[0], kept) for places in plan(trees, tokens)]
+        self._memory = Memory(kept, lengths, self._room, self._replay.recorded)
         kept.clear()  # so that a layer's first columns go as soon as longer ones are there
         self._next = lengths
         self._lay_out()

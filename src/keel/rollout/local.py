@@ -83,8 +83,10 @@ class LocalGenerator:
             for chunk in _chunks(requests, self._batch):
                 asked = [requests[i] for i in chunk]
                 steps = max(request.sampling.max_tokens for request in asked)
-                context = (
-                    LibraryContext(self._model, self._pad, steps, self._products) if own is None else LlamaContext(own)
+                context: Context = (
+                    LibraryContext(self._model, self._pad, steps, self._products)
+                    if own is None
+                    else LlamaContext(own, steps)
                 )
                 done.update(zip(chunk, self._decode(asked, steps, context), strict=True))
         return [done[i] for i in range(len(requests))]

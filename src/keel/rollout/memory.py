@@ -5,7 +5,9 @@
              before them the prompt, where no other row continues it
 
 Both are contiguous, because a strided read of the same numbers costs up to three times as much; so `own` grows by
-copies, `STEP` columns at a time.
+copies, `STEP` columns at a time. A copy goes into a block that is spare, and leaves its own to the next. On a
+processor, whose memory is taken when it is written to, blocks are as large as they will have to be, as far as that is
+near.
 
 Shape suffixes: B rows, P prompts, S rows of one prompt, G key/value heads, R query heads for each of them, L tokens of
 the longest prompt, C columns, n any of L and C, D head width.
@@ -13,11 +15,15 @@ the longest prompt, C columns, n any of L and C, D head width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
+
+from keel.rollout.block import block
 
 STEP = 16
 """Columns that are added at once: each growth copies what is there, and empty columns are computed and thrown away. A
@@ -26,13 +32,19 @@ LONG_STEP = 128
 """Columns that are added at once on a GPU, where each growth means that a graph is recorded anew."""
 
 
+def roomy(width: int, room: int, device: torch.device) -> int:
+    """Columns to have memory for where there are `width` and `room` will be written: all of them, or twice as many."""
+    return width if device.type == "cuda" else width + min(-(-room // STEP) * STEP, max(width, 64))
+
+
 class Memory:
     """The cache of all layers for one batch. `prompts` holds (keys, values) of each layer, [P, G, L, D], and `lengths`
-    how many of the L are real; at first every prompt has one row. `recorded` is that of the replay that runs `attend`.
+    how many of the L are real; at first every prompt has one row. `room` is how many tokens will be written, a hint;
+    `recorded` is that of the replay that runs `attend`.
     """
 
     def __init__(
-        self, prompts: Sequence[tuple[Tensor, Tensor]], lengths: Int[Tensor, " P"], recorded: bool = False
+        self, prompts: Sequence[tuple[Tensor, Tensor]], lengths: Int[Tensor, " P"], room: int, recorded: bool
     ) -> None:
         keys = prompts[0][0]
         count, groups, width, _ = keys.shape
@@ -42,6 +54,9 @@ class Memory:
         self._shared_bias = bias[:, :, :, :0]
         self._seats: _Seats | None = None
         self._own = list(prompts)
+        self._room = room
+        self._size = _numbers(keys)  # of a block
+        self._spare: Tensor | None = None
         self._bias = bias.masked_fill(hidden[:, None, None], -torch.inf)  # 0, or −∞ where nothing is to be seen
         self._filled = width
         self._recorded = recorded
@@ -58,10 +73,12 @@ class Memory:
         if not self._opened and len(rows) > int(torch.unique(rows).numel()):
             # nothing is written yet and prompts are continued more than once: they stand apart from now on
             self._shared, self._shared_bias = self._own, self._bias
-            self._own = [(keys[:, :, :0], values[:, :, :0]) for keys, values in self._shared]
+            _, groups, _, depth = self._own[0][0].shape
+            none = self._own[0][0].new_empty(count, groups, 0, depth)
+            self._own, self._size = [(none, none)] * len(self._shared), 0
             self._bias, self._filled = self._bias[:, :, :, :0], 0
             self._seats = _Seats(torch.arange(count, device=rows.device), count)
-        _each(self._own, lambda columns: columns[rows])
+        self._move(len(rows), self._bias.shape[-1], lambda old, new: torch.index_select(old, 0, rows, out=new))
         self._bias = self._bias[rows]
         if self._seats is not None:
             self._sit(self._seats.entry[rows])
@@ -70,8 +87,8 @@ class Memory:
         """Open the column of the next token, for all layers."""
         self._opened = True
         if self._filled == self._bias.shape[-1]:
-            _each(self._own, lambda columns: _longer(columns, 0.0, self._step))
-            self._bias = _longer(self._bias.transpose(2, 3), -torch.inf, self._step).transpose(2, 3).contiguous()
+            self._move(len(self._bias), self._filled + self._step, _lengthen)
+            self._bias = pad(self._bias, (0, self._step), value=-torch.inf)
             self.layout += 1
         self._bias[:, :, :, self._filled] = 0
         self._column.fill_(self._filled)
@@ -116,9 +133,9 @@ class Memory:
         """Seat the rows at their prompts; prompts that nobody continues go, and so does sharing where no two share."""
         kept, entry = torch.unique(owner, return_inverse=True)
         if len(kept) == len(owner):
-            for number, (shared, own) in enumerate(zip(self._shared, self._own, strict=True)):
-                keys, values = (torch.cat([a[owner], b], dim=2) for a, b in zip(shared, own, strict=True))
-                self._own[number] = keys, values
+            before = iter([columns for pair in self._shared for columns in pair])
+            width = self._shared_bias.shape[-1] + self._bias.shape[-1]
+            self._move(len(owner), width, lambda old, new: torch.cat([next(before)[owner], old], dim=2, out=new))
             self._bias = torch.cat([self._shared_bias[owner], self._bias], dim=3)
             self._filled += self._shared_bias.shape[-1]
             self._shared, self._seats = [], None
@@ -126,8 +143,26 @@ class Memory:
         self._seats = _Seats(entry, len(kept))
         entries = kept[self._seats.entries]
         if not torch.equal(entries, torch.arange(len(self._shared_bias), device=entries.device)):
-            _each(self._shared, lambda columns: columns[entries])
+            for number, (keys, values) in enumerate(self._shared):  # never all of the old and all of the new at once
+                self._shared[number] = keys[entries], values[entries]
             self._shared_bias = self._shared_bias[entries]
+
+    def _move(self, rows: int, width: int, write: Callable[[Tensor, Tensor], object]) -> None:
+        """Give each layer's own keys and values so many rows and columns; `write(old, new)` fills the new ones."""
+        _, groups, _, depth = self._own[0][0].shape
+        shape = (rows, groups, width, depth)
+        if math.prod(shape) > self._size:
+            self._size, self._spare = rows * groups * roomy(width, self._room, self._bias.device) * depth, None
+        for number, pair in enumerate(self._own):
+            keys, values = (self._moved(columns, shape, write) for columns in pair)
+            self._own[number] = keys, values
+
+    def _moved(self, old: Tensor, shape: tuple[int, ...], write: Callable[[Tensor, Tensor], object]) -> Tensor:
+        room = block(self._size, old.dtype, old.device) if self._spare is None else self._spare
+        new = room[: math.prod(shape)].view(shape)
+        write(old, new)
+        self._spare = old.as_strided((self._size,), (1,), 0) if _numbers(old) == self._size else None
+        return new
 
 
 class _Seats:
@@ -168,10 +203,9 @@ class _Seats:
         return rows if self._seat is None else rows.index_select(0, self._seat)
 
 
-def _each(layers: list[tuple[Tensor, Tensor]], change: Callable[[Tensor], Tensor]) -> None:
-    """Change keys and values layer by layer, so that the old and the new ones are never all there at once."""
-    for number, (keys, values) in enumerate(layers):
-        layers[number] = change(keys), change(values)
+def _numbers(columns: Tensor) -> int:
+    """How many numbers its block has."""
+    return columns.untyped_storage().nbytes() // columns.element_size()
 
 
 def _scores(
@@ -188,10 +222,8 @@ def _mixed(weights: Float[Tensor, "B G R n"], values: Float[Tensor, "B G n D"]) 
     return torch.bmm(weights.flatten(0, 1), values.flatten(0, 1)).view(*weights.shape[:3], -1)
 
 
-def _longer(columns: Float[Tensor, "B G n D"], empty: float, more: int) -> Float[Tensor, "B G m D"]:
-    """The same columns and so many empty ones."""
-    rows, groups, filled, width = columns.shape
-    grown = columns.new_empty((rows, groups, filled + more, width))
-    grown[:, :, :filled] = columns
-    grown[:, :, filled:] = empty
-    return grown
+def _lengthen(old: Float[Tensor, "B G n D"], new: Float[Tensor, "B G m D"]) -> None:
+    """The same columns and some empty ones."""
+    filled = old.shape[2]
+    new[:, :, :filled] = old
+    new[:, :, filled:] = 0
