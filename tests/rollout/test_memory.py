@@ -85,6 +85,25 @@ def test_layers_have_memories_of_their_own() -> None:
             assert torch.equal(together, alone[layer].attend(0, query, key, value, SCALE))
 
 
+def test_what_is_no_number_stays_with_its_row() -> None:
+    """Columns that are not written yet lie where other rows' have been; nothing of those may be met there."""
+    draw = torch.Generator().manual_seed(0)
+    lengths = [STEP, STEP, STEP]
+    given = prompts(lengths, draw)
+    given[0][0][0] = torch.nan
+    memory = Memory(given, torch.tensor(lengths), 1000, False)
+    memory.select(torch.tensor([2, 1, 0]))
+    for step in range(6 * STEP):
+        if step == 2 * STEP:
+            memory.select(torch.tensor([1, 2]))
+        count = 3 if step < 2 * STEP else 2
+        query = torch.randn(count, GROUPS, QUERIES, WIDTH, generator=draw, dtype=torch.float64)
+        key, value = (torch.randn(count, GROUPS, WIDTH, generator=draw, dtype=torch.float64) for _ in range(2))
+        memory.advance()
+        found = memory.attend(0, query, key, value, SCALE)
+        assert found.isfinite().flatten(1).all(1).tolist() == [True] * (count - 1) + [False]
+
+
 def test_a_column_must_be_opened() -> None:
     memory = Memory(prompts([2], torch.Generator().manual_seed(0)), torch.tensor([2]), 1, False)
     with pytest.raises(ValueError, match="call advance first"):
