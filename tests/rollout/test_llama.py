@@ -8,17 +8,14 @@ from collections.abc import Sequence
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from torch import Tensor
 from transformers import LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 import keel.rollout.llama
-import keel.rollout.memory
 from keel.data.forest import Forest, Tree, grow
 from keel.maths.kl import k3
 from keel.models.backbone import bare
 from keel.models.passes import Passes
 from keel.models.roles import language_role
-from keel.rollout.block import block
 from keel.rollout.context import LibraryContext
 from keel.rollout.generator import Request, Sampling
 from keel.rollout.llama import Llama, LlamaContext
@@ -93,31 +90,27 @@ def test_a_prompt_is_read_once_for_all_its_samples(
     assert read == [4 + 3 + 5]  # no copies, no padding
 
 
-@pytest.mark.parametrize(("rows", "own"), [([2, 0, 1], 1), ([0, 0, 1, 2, 2], 2)], ids=["a prompt each", "shared"])
-def test_memory_is_taken_once(rows: list[int], own: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys and values of each layer, for the prompts and for the rows where they stand apart, and one block more: which
-    is what growing and leaving take turns with."""
-    taken: list[int] = []
-
-    def counted(size: int, format: torch.dtype, device: torch.device) -> Tensor:
-        taken.append(size)
-        return block(size, format, device)
-
-    for module in (keel.rollout.llama, keel.rollout.memory):
-        monkeypatch.setattr(module, "block", counted)
-    model = small(CONFIGS["llama"])
-    family = Llama.of(model, torch.float32)
+@pytest.mark.parametrize("rows", [[2, 0, 1], [0, 0, 1, 2, 2]], ids=["a prompt each", "shared"])
+def test_memory_is_taken_once(rows: list[int]) -> None:
+    """A block for each layer's keys and one for its values, and one more, with which growing and leaving take turns."""
+    family = Llama.of(small(CONFIGS["llama"]), torch.float32)
     assert family is not None
+    sizes: set[int] = set()
+    places: set[int] = set()
     with torch.inference_mode():
         context = LlamaContext(family, 40)
         context.read([(7, 8, 9, 10, 11), (5, 6), (9, 12, 30)])
         context.select(torch.tensor(rows))
         for step in range(40):
-            count = len(rows) if step < 30 else 2
             if step == 30:
                 context.select(torch.tensor([2, 0]))
+            count = len(rows) if step < 30 else 2
             context.append(torch.full((count,), 7), torch.ones(count, dtype=torch.bool))
-    assert len([size for size in taken if size]) == own * 2 * len(family.layers) + 1
+            blocks = [columns.untyped_storage() for pair in context._memory._own for columns in pair]
+            sizes |= {block.nbytes() for block in blocks}
+            places |= {block.data_ptr() for block in blocks}
+    assert len(sizes) == 1
+    assert len(places) == 2 * len(family.layers) + 1
 
 
 def test_the_weights_of_the_moment_are_read(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -29,7 +29,6 @@ from keel.models.attention import attend
 from keel.models.llama import FAMILY, is_of_the_family, is_plain
 from keel.models.operations import wide_products
 from keel.models.passes import pass_tokens
-from keel.rollout.block import block
 from keel.rollout.matrix import Matrix
 from keel.rollout.memory import STEP, Memory, roomy
 from keel.rollout.norm import Norm
@@ -135,8 +134,8 @@ class LlamaContext:
         size = rows * roomy(width, self._room, device) * model.width
 
         def empty() -> Tensor:
-            room = block(size, model.cache, device)
-            return room[: rows * width * model.width].view(len(prompts), model.groups, width, model.width)
+            room = torch.empty(size, dtype=model.cache, device=device)[: rows * width * model.width]
+            return room.view(len(prompts), model.groups, width, model.width).zero_()
 
         kept = [(empty(), empty()) for _ in model.layers]
         trees = [Tree((), (Branch(prompt, (False,) * len(prompt)),)) for prompt in prompts]

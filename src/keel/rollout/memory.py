@@ -7,7 +7,7 @@
 Both are contiguous, because a strided read of the same numbers costs up to three times as much; so `own` grows by
 copies, `STEP` columns at a time. A copy goes into a block that is spare, and leaves its own to the next. On a
 processor, whose memory is taken when it is written to, blocks are as large as they will have to be, as far as that is
-near.
+near: a heap that gives and takes ever larger ones is left with holes.
 
 Shape suffixes: B rows, P prompts, S rows of one prompt, G key/value heads, R query heads for each of them, L tokens of
 the longest prompt, C columns, n any of L and C, D head width.
@@ -22,8 +22,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
-
-from keel.rollout.block import block
 
 STEP = 16
 """Columns that are added at once: each growth copies what is there, and empty columns are computed and thrown away. A
@@ -158,7 +156,7 @@ class Memory:
             self._own[number] = keys, values
 
     def _moved(self, old: Tensor, shape: tuple[int, ...], write: Callable[[Tensor, Tensor], object]) -> Tensor:
-        room = block(self._size, old.dtype, old.device) if self._spare is None else self._spare
+        room = old.new_empty(self._size) if self._spare is None else self._spare
         new = room[: math.prod(shape)].view(shape)
         write(old, new)
         self._spare = old.as_strided((self._size,), (1,), 0) if _numbers(old) == self._size else None
