@@ -37,8 +37,8 @@ def roomy(width: int, room: int, device: torch.device) -> int:
 
 class Memory:
     """The cache of all layers for one batch. `prompts` holds (keys, values) of each layer, [P, G, L, D], and `lengths`
-    how many of the L are real; at first every prompt has one row. `room` is how many tokens will be written, a hint;
-    `recorded` is that of the replay that runs `attend`.
+    how many of the L are real; at first every prompt has one row. They are taken over: what they lie in is written to.
+    `room` is how many tokens will be written, a hint; `recorded` is that of the replay that runs `attend`.
     """
 
     def __init__(
@@ -156,8 +156,9 @@ class Memory:
             self._own[number] = keys, values
 
     def _moved(self, old: Tensor, shape: tuple[int, ...], write: Callable[[Tensor, Tensor], object]) -> Tensor:
-        room = old.new_empty(self._size) if self._spare is None else self._spare
-        new = room[: math.prod(shape)].view(shape)
+        """What `write` makes of `old`, in the spare block; the one that `old` leaves is the next spare, if as large."""
+        block = old.new_empty(self._size) if self._spare is None else self._spare
+        new = block[: math.prod(shape)].view(shape)
         write(old, new)
         self._spare = old.as_strided((self._size,), (1,), 0) if _numbers(old) == self._size else None
         return new
