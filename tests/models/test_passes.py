@@ -12,7 +12,7 @@ from tests.models.small import CONFIGS, build
 
 
 @pytest.mark.parametrize(
-    ("width", "tokens"), [(64, 2048), (256, 2048), (320, 1310), (362, 1024), (512, 512), (513, 512), (4096, 512)]
+    ("width", "tokens"), [(64, 2048), (256, 2048), (320, 1310), (362, 1024), (418, 768), (512, 768), (4096, 768)]
 )
 def test_a_pass_on_a_processor_has_a_thousand_million_products(width: int, tokens: int) -> None:
     assert pass_tokens(width, torch.device("cpu")) == tokens

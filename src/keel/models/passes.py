@@ -23,16 +23,16 @@ class Passes:
 def pass_tokens(width: int, device: torch.device) -> int:
     """How many tokens a model of this width reads in one pass, unless it is told.
 
-        2²⁷ / width², at least 512 and at most 2048
+        2²⁷ / width², at least 768 and at most 2048
         2³³ / width², at least 2048 and at most 16384, on a CUDA device
 
     A pass holds memory for every token, and costs time for every call. On a processor the calls no longer weigh where
-    each product has some 10⁸ multiply-adds: 2048 tokens at width 256, 512 at width 512; on a GPU where it has some 10¹⁰
-    (docs/performance.md).
+    each product has some 10⁸ multiply-adds: 2048 tokens at width 256, and at width 512 the 768 that hold two trees of
+    most batches; on a GPU where it has some 10¹⁰ (docs/performance.md).
     """
     if device.type == "cuda":
         return min(16384, max(2048, 2**33 // width**2))
-    return min(2048, max(512, 2**27 // width**2))
+    return min(2048, max(768, 2**27 // width**2))
 
 
 EXACT = Passes()
