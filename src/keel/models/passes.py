@@ -27,8 +27,8 @@ def pass_tokens(width: int, device: torch.device) -> int:
         2³³ / width², at least 2048 and at most 16384, on a CUDA device
 
     A pass holds memory for every token, and costs time for every call. On a processor the calls no longer weigh where
-    each product has some 10⁸ multiply-adds: 2048 tokens at width 256, and at width 512 the 768 that hold two trees of
-    most batches; on a GPU where it has some 10¹⁰ (docs/performance.md).
+    each product has some 10⁸ multiply-adds: 2048 tokens at width 256, and at width 512 the 768 that hold two pairs of
+    some 300 tokens each; on a GPU where it has some 10¹⁰ (docs/performance.md).
     """
     if device.type == "cuda":
         return min(16384, max(2048, 2**33 // width**2))
