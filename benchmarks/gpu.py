@@ -6,12 +6,15 @@
 Models have the shapes of Qwen 2.5 and random weights. The ceilings are measured first: a product of two 8,192² matrices
 in bfloat16, and a copy, bytes read and written. Then
 
-    training   share of the rate of products = (6·weights·tokens + 6·layers·width·seen·tokens) / seconds / rate
+    training   share of the rate of products = (6·weights·tokens + 12·layers·width·seen·tokens) / seconds / rate
+    PPO        the same of the learning, with 2 and 4 for a pass that reads, and as much again for the gradients of
+               inputs, which is all that adapters on a frozen base ask for; the head reads the answers alone
     decoding   share of the bandwidth = bytes that a step cannot but read / seconds / bandwidth:
                the layers in bfloat16, the head in its own format, keys and values of what each row has read
 
 where the weights are those that multiply a token (the head too, for tokens that are trained), and `seen` is how many
-tokens one sees on average. `library` is `generate` of transformers, weights in bfloat16, same prompts and lengths. Each
+tokens one sees on average. `library` is `generate` of transformers, weights in bfloat16, same prompts and lengths, once
+it has written a batch of them before: it makes a plan of attention for every length that it meets. Each
 work runs in a process of its own, unless --here, and prints a line of JSON for each row; all of them are left in
 FOLDER/gpu.json.
 """
@@ -186,11 +189,13 @@ class Bench:
         return [tuple(row) for row in torch.randint(3, self.model.vocabulary, (count, length), generator=draw).tolist()]
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """Numbered words."""
-        words = {f"w{number}": number for number in range(self.model.vocabulary)}
-        body = Tokenizer(models.WordLevel(words, unk_token="w0"))
-        body.pre_tokenizer = pre_tokenizers.Whitespace()
-        return PreTrainedTokenizerFast(tokenizer_object=body, pad_token="w1", eos_token="w2", unk_token="w0")
+        """Numbered words, after three that stand for themselves."""
+        words = ["<unknown>", "<pad>", "<end>", *(f"w{number}" for number in range(3, self.model.vocabulary))]
+        body = Tokenizer(models.WordLevel({word: token for token, word in enumerate(words)}, unk_token=words[0]))
+        body.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        return PreTrainedTokenizerFast(
+            tokenizer_object=body, unk_token=words[0], pad_token=words[1], eos_token=words[2]
+        )
 
 
 def ceilings(bench: Bench) -> Iterator[dict[str, object]]:
@@ -236,7 +241,7 @@ def library(bench: Bench) -> Iterator[dict[str, object]]:
             )
 
         reading = bench.seconds(partial(write, 1))
-        seconds = bench.seconds(partial(write, batch.new), times=1, warm=0)
+        seconds = bench.seconds(partial(write, batch.new), times=1)
         yield decoded(bench, batch, seconds, reading, head=2)
 
 
@@ -319,15 +324,28 @@ def ppo(bench: Bench) -> Iterator[dict[str, object]]:
     with tempfile.TemporaryDirectory() as kept, Record(Path(kept), SilentDisplay()) as record:
         practise(roles, generator, scorer, chat, prompts, settings, 0, record, keep)
     seconds = median(after - before for before, after in pairwise(times[1:]))
+    learning = median(one["seconds/learning"] for one in found[1:])
     yield {
         "batch": f"{batch}, {EPOCHS} epochs",
         "tokens_per_s": batch.rows * batch.new / seconds,
         "seconds": seconds,
         "sampling": median(one["seconds/sampling"] for one in found[1:]),
-        "learning": median(one["seconds/learning"] for one in found[1:]),
+        "learning": learning,
+        "flops_per_s": ppo_flops(bench.model, batch) / learning,
+        "micro": settings.micro_tokens or roles.policy.pass_tokens,
         "sampler_kl": median(one["sampler_kl"] for one in found[1:]),
         "peak_gb": bench.peak_gb(),
     }
+
+
+def ppo_flops(model: Model, batch: Batch) -> float:
+    """Of one update's learning: policy, reference and critic read once; then policy and critic, with gradients, in each
+    epoch."""
+    tokens, answers = batch.rows * (batch.read + batch.new), batch.rows * batch.new
+    seen = (batch.read + batch.new) / 2
+    body = (2 * model.body + 4 * model.layers * model.width * seen) * tokens
+    head = 2 * model.head * answers
+    return 3 * body + 2 * head + EPOCHS * (2 * (body + head) + 2 * body)
 
 
 WORKS: dict[str, Callable[[Bench], Iterator[dict[str, object]]]] = {

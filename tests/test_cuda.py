@@ -13,6 +13,7 @@ import torch
 from keel.cli import run
 from keel.data.forest import grow
 from keel.errors import UserError
+from keel.models.attention import attend
 from keel.models.passes import Passes
 from keel.models.roles import LanguageRole, language_role
 from keel.rollout.generator import Request, Sampling
@@ -46,6 +47,27 @@ def test_log_probs_and_gradients_are_those_of_a_processor(family: str) -> None:
         torch.testing.assert_close(
             others[name].cpu(), slope, rtol=0, atol=bound, msg=lambda text, at=name: f"{at}: {text}"
         )
+
+
+@pytest.mark.parametrize("head", [8, 64, 12])  # the kernel that takes all sequences at once asks for a multiple of 8
+@pytest.mark.parametrize("window", [None, 1, 4])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_attention_in_half_precision_is_that_of_a_processor(groups: int, window: int | None, head: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    for seed in range(3):
+        forest = grow(random_trees(random.Random(seed), 6))
+        shapes = [(heads, len(forest.tokens), head) for heads in (4, 4 // groups, 4 // groups)]
+        exact = [torch.randn(shape, generator=draw).bfloat16().float().requires_grad_() for shape in shapes]
+        half = [one.detach().to(CUDA, torch.bfloat16).requires_grad_() for one in exact]
+        ours = attend(*half, forest.to(CUDA).blocks, head**-0.5, None, window)
+        theirs = attend(*exact, forest.blocks, head**-0.5, None, window)
+        weights = torch.randn(theirs.shape, generator=draw).bfloat16().float()
+        slopes = torch.autograd.grad((ours * weights.to(CUDA, torch.bfloat16)).sum(), half)
+        others = torch.autograd.grad((theirs * weights).sum(), exact)
+        for mine, other in zip((ours, *slopes), (theirs, *others), strict=True):
+            # a row that sees itself alone has slopes of 0, which nothing is small beside
+            bound = 0.01 * max(other.detach().norm(), weights.norm())
+            assert (mine.detach().cpu().float() - other.detach()).norm() < bound
 
 
 @pytest.mark.parametrize("sampling", [Sampling(24), Sampling(24, 0.7, top_k=20, top_p=0.9), Sampling(24, 0.0)], ids=str)

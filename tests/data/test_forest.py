@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import fields
+from itertools import pairwise
 
 import pytest
 import torch
@@ -68,6 +69,20 @@ def seen(forest: Forest) -> dict[int, list[int]]:
     return met
 
 
+def spanned(forest: Forest) -> dict[int, list[int]]:
+    """The same, read off the spans."""
+    spans, met = forest.blocks.spans, {}
+    queries, keys = spans.queries.tolist(), spans.keys.tolist()
+    shown = list(range(keys[-1])) if spans.shown is None else spans.shown.tolist()
+    assert (queries[-1], keys[-1]) == (len(forest.tokens), len(shown))
+    assert max(after - before for before, after in pairwise(queries)) == spans.longest_query
+    assert max(after - before for before, after in pairwise(keys)) == spans.longest_key
+    for (first, last), (start, end) in zip(pairwise(queries), pairwise(keys), strict=True):
+        for row in range(first, last):
+            met[row] = shown[start : end - (last - 1 - row)]
+    return met
+
+
 def test_the_worked_example() -> None:
     tree = Tree((10, 11), (Branch((12, 13), (True, True)), Branch((14, 15), (False, True))))
     forest = grow([tree])
@@ -81,6 +96,12 @@ def test_the_worked_example() -> None:
     assert forest.labels.tolist() == [12, 13, 15]
     assert forest.longest == 4
     assert seen(forest) == {0: [0], 1: [0, 1], 2: [0, 1, 2], 3: [0, 1, 2, 3], 4: [0, 1, 4], 5: [0, 1, 4, 5]}
+    spans = forest.blocks.spans
+    assert spans.queries.tolist() == [0, 2, 4, 6]
+    assert spans.keys.tolist() == [0, 2, 6, 10]
+    assert spans.shown is not None
+    assert spans.shown.tolist() == [0, 1, 0, 1, 2, 3, 0, 1, 4, 5]
+    assert (spans.longest_query, spans.longest_key) == (2, 4)
 
 
 def test_a_masked_first_token_is_predicted_by_the_end_of_its_own_trunk() -> None:
@@ -96,6 +117,7 @@ def test_a_row_sees_its_own_sequence_so_far_and_nothing_else(drawn: Plans, layou
     grown = planted(drawn)
     forest = grow(grown, layout)
     met = seen(forest)
+    assert spanned(forest) == met
     assert sorted(met) == list(range(len(forest.tokens)))
     assert [len(met[row]) - 1 for row in range(len(met))] == forest.positions.tolist()
     for end, sequence in zip(forest.ends.tolist(), whole(grown), strict=True):
@@ -142,6 +164,7 @@ def test_one_branch_is_one_plain_causal_sequence() -> None:
     tree = Tree((1, 2, 3), (Branch((4, 5), (True, True)),))
     forest = grow([tree, tree])
     assert [(block.sequences, block.queries, block.trunk) for block in forest.blocks.shapes] == [(2, 5, 0)]
+    assert forest.blocks.spans.shown is None
 
 
 @few
@@ -203,6 +226,10 @@ def test_to_moves_every_tensor() -> None:
     assert blocks.queries.is_meta
     assert blocks.keys.is_meta
     assert blocks.slots.is_meta
+    assert blocks.spans.queries.is_meta
+    assert blocks.spans.keys.is_meta
+    assert blocks.spans.shown is not None
+    assert blocks.spans.shown.is_meta
     assert Counter(block.visible is None or block.visible.is_meta for block in blocks.shapes) == {True: 3}
 
 

@@ -1,5 +1,7 @@
 """How many tokens a pass takes: hand arithmetic, and every reader says the same."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -18,8 +20,23 @@ def test_a_pass_on_a_processor_has_a_thousand_million_products(width: int, token
     assert pass_tokens(width, torch.device("cpu")) == tokens
 
 
-@pytest.mark.parametrize(("width", "tokens"), [(64, 16384), (724, 16384), (1024, 8192), (1536, 3640), (4096, 2048)])
-def test_on_a_gpu_it_is_longer(width: int, tokens: int) -> None:
+@pytest.mark.parametrize(
+    ("width", "gigabytes", "tokens"),
+    [
+        (64, 24, 16384),
+        (724, 24, 16384),
+        (896, 24, 10699),
+        (896, 80, 16384),
+        (1024, 39, 8192),
+        (1024, 40, 16384),
+        (1536, 24, 3640),
+        (1536, 141, 7281),
+        (4096, 141, 2048),
+    ],
+)
+def test_on_a_gpu_it_is_longer(width: int, gigabytes: int, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    properties = SimpleNamespace(total_memory=gigabytes * 10**9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     assert pass_tokens(width, torch.device("cuda")) == tokens
 
 

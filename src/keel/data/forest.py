@@ -14,7 +14,8 @@ completions. One tree with trunk `a b` and branches `c d` (both trained) and `e 
 
 A forest of more than 256 rows ends in filler, which nothing reads: see `filled`.
 
-Shape suffixes: T rows (tokens), M masked (trained or sampled) tokens, B branches, Q query slots, K key slots.
+Shape suffixes: T rows (tokens), M masked (trained or sampled) tokens, B branches, Q query slots, K key slots, S1 one
+more than the sequences, N keys of all sequences.
 """
 
 from collections.abc import Sequence
@@ -70,6 +71,27 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Spans:
+    """What the blocks say, without a slot too many: for kernels that take sequences of any length in one call.
+
+    Sequence s has the rows `queries[s]` to `queries[s + 1] − 1`, in the order of the forest, and of `shown` the keys
+    `keys[s]` to `keys[s + 1] − 1`: those of its trunk, then its own. So the last of n queries sees all its keys, and
+    the one before it all but the last.
+    """
+
+    queries: Int[Tensor, " S1"]
+    keys: Int[Tensor, " S1"]
+    shown: Int[Tensor, " N"] | None  # row of each key; None = all rows as they are, where nothing has a trunk
+    longest_query: int
+    longest_key: int
+
+    def to(self, device: torch.device | str) -> "Spans":
+        """The same spans on `device`."""
+        shown = None if self.shown is None else self.shown.to(device)
+        return replace(self, queries=self.queries.to(device), keys=self.keys.to(device), shown=shown)
+
+
+@dataclass(frozen=True)
 class Blocks:
     """The rows behind the slots of all blocks, one block after the other, each sequence by sequence."""
 
@@ -78,6 +100,7 @@ class Blocks:
     keys: Int[Tensor, " K"]  # row of each key slot: per sequence its trunk, then its queries
     slots: Int[Tensor, " T"]  # query slot of each row
     own: Int[Tensor, " T"]  # key slot of each row among its own sequence, not in a trunk before another
+    spans: Spans
 
     def to(self, device: torch.device | str) -> "Blocks":
         """The same blocks on `device`."""
@@ -85,7 +108,8 @@ class Blocks:
             block if block.visible is None else replace(block, visible=block.visible.to(device))
             for block in self.shapes
         )
-        return Blocks(shapes, self.queries.to(device), self.keys.to(device), self.slots.to(device), self.own.to(device))
+        queries, keys, slots, own = (rows.to(device) for rows in (self.queries, self.keys, self.slots, self.own))
+        return Blocks(shapes, queries, keys, slots, own, self.spans.to(device))
 
 
 @dataclass(frozen=True)
@@ -295,7 +319,24 @@ def _blocks(segments: Sequence[_Segment], rows: int) -> Blocks:
             keys += [*segment.trunk.rows, *padded] if segment.trunk else padded
         visible = torch.ones(width, trunk + width, dtype=torch.bool).tril(trunk) if trunk else None
         shapes.append(Block(len(group), width, trunk, visible))
-    return Blocks(tuple(shapes), torch.tensor(queries), torch.tensor(keys), slots, own)
+    return Blocks(tuple(shapes), torch.tensor(queries), torch.tensor(keys), slots, own, _spans(segments))
+
+
+def _spans(segments: Sequence[_Segment]) -> Spans:
+    """Segments follow each other as their rows do."""
+    lengths = torch.tensor([0, *(segment.length for segment in segments)])
+    before = torch.tensor([0, *(segment.before for segment in segments)])
+    shown = None
+    if any(segment.trunk for segment in segments):
+        shown = torch.cat(
+            [
+                torch.arange(rows.start, rows.stop)
+                for segment in segments
+                for rows in ((segment.trunk.rows, segment.rows) if segment.trunk else (segment.rows,))
+            ]
+        )
+    queries, keys = (counts.cumsum(0).to(torch.int32) for counts in (lengths, lengths + before))
+    return Spans(queries, keys, shown, int(lengths.max()), int((lengths + before).max()))
 
 
 def _groups(segments: Sequence[_Segment]) -> list[list[_Segment]]:

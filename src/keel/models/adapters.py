@@ -51,6 +51,7 @@ class Adapters:
         self._trains: dict[str, bool] = {}
         self._own: dict[str, dict[str, nn.Parameter]] = {}  # an adapter's weights, by their names in a file
         self._layers: list[tuple[str, LoraLayer]] = []
+        self._reading: tuple[str | None] | None = None  # which adapter is on; None = nobody has said yet
 
     def add(self, name: str, lora: Lora, seed: int) -> None:
         """A new adapter, to be trained. Its A is drawn from `seed`, its B is 0: at first it changes nothing."""
@@ -120,6 +121,8 @@ class Adapters:
 
     def read(self, name: str | None) -> None:
         """Read through this adapter from now on; None = the base alone."""
+        if self._reading == (name,):  # switching takes 7 ms where there are 24 layers, and every pass asks for it
+            return
         for _, layer in self._layers:
             layer.enable_adapters(name is not None)
             if name is not None:
@@ -127,6 +130,7 @@ class Adapters:
         for adapter, trains in self._trains.items():
             for parameter in self._own[adapter].values():
                 parameter.requires_grad_(trains)
+        self._reading = (name,)
 
     def parameters(self, name: str) -> list[tuple[str, nn.Parameter]]:
         """The adapter's weights and their names, in a fixed order."""
@@ -166,6 +170,7 @@ class Adapters:
             del self._stack.peft_config  # peft warns of every further adapter; here several are meant
         inject_adapter_in_model(config, self._stack, adapter_name=name)
         self._configs[name] = config
+        self._reading = None
         layers = [(path, module) for path, module in self._stack.named_modules() if isinstance(module, LoraLayer)]
         self._layers = [(f"{self._path}.{path}", layer) for path, layer in layers]
         mark = f".{name}."

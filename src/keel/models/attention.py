@@ -1,10 +1,12 @@
 """Attention over a forest, as an attention function of the transformers library.
 
-Linear layers run on the packed row of tokens; attention gathers the blocks that were laid out when the forest grew.
+Linear layers run on the packed row of tokens; attention gathers the blocks that were laid out when the forest grew. On
+a GPU, in half precision, one kernel takes all sequences as they lie, whatever their lengths.
 The blocks travel as a keyword argument of the model's forward (`keel_blocks`), which transformers hands down to the
 attention function; no state is kept anywhere. A call without blocks (decoding with a cache) is the library's own.
 
-Shape suffixes: T rows, H query heads, G key/value heads, D head width, n sequences of a block, q and k its slots.
+Shape suffixes: T rows, H query heads, G key/value heads, D and E head widths, n sequences of a block, q and k its
+slots.
 """
 
 from typing import Any
@@ -17,7 +19,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from keel.data.forest import Block, Blocks
+from keel.data.forest import Block, Blocks, Spans
 from keel.models.flash import flash_attention
 
 NAME = "keel_forest"
@@ -75,11 +77,15 @@ def attend(
     trunk and branch so far.
     """
     width = torch.promote_types(query.dtype, value.dtype)
+    plain = softcap is None and query.shape[-1] == value.shape[-1]
     with torch.autocast(query.device.type, enabled=False):
-        if query.device.type == "cpu" and softcap is None and query.shape[-1] == value.shape[-1]:
+        if plain and query.device.type == "cpu":
             q, k, v = (part.transpose(0, 1) for part in (query, key, value))
             masks = [_mask(block, window, query.device) for block in blocks.shapes]
             return flash_attention(q, k, v, blocks, masks, scale)
+        if plain and _takes_spans(query.device, width, query.shape[-1]):
+            q, k, v = (part.transpose(0, 1).to(width) for part in (query, key, value))
+            return _spanned(q, k, v, blocks.spans, scale, window).to(value.dtype)
         if query.device.type == "cpu":
             width = torch.promote_types(width, torch.float32)
         rows_q = query.transpose(0, 1).to(width).index_select(0, blocks.queries)
@@ -91,6 +97,46 @@ def attend(
         parts = zip(blocks.shapes, *slices, strict=True)
         out = torch.cat([_block(block, q, k, v, scale, softcap, window) for block, q, k, v in parts])
         return out.index_select(0, blocks.slots).to(value.dtype)
+
+
+def _takes_spans(device: torch.device, format: torch.dtype, head: int) -> bool:
+    """Whether PyTorch has its kernel of FlashAttention 2 (2307.08691) for this device, format and width of a head."""
+    if device.type != "cuda" or format.itemsize != 2 or head % 8 or head > 256:
+        return False
+    return torch.cuda.get_device_capability(device)[0] >= 8
+
+
+def _spanned(
+    query: Float[Tensor, "T H D"],
+    key: Float[Tensor, "T G D"],
+    value: Float[Tensor, "T G D"],
+    spans: Spans,
+    scale: float,
+    window: int | None,
+) -> Float[Tensor, "T H D"]:
+    """All sequences in one call. Its causal mask is aligned at the ends of queries and keys: a query sees its trunk.
+
+    Where nothing has a trunk it gathers nothing, and no shape of a batch needs a plan of its own: the library's other
+    kernel for the purpose makes one for each, in some 30 ms.
+    """
+    if spans.shown is not None:
+        key, value = (part.index_select(0, spans.shown) for part in (key, value))
+    out: Tensor = torch.ops.aten._flash_attention_forward(
+        query,
+        key,
+        value,
+        spans.queries,
+        spans.keys,
+        spans.longest_query,
+        spans.longest_key,
+        dropout_p=0.0,
+        is_causal=True,
+        return_debug_mask=False,
+        scale=scale,
+        window_size_left=None if window is None else window - 1,
+        window_size_right=None if window is None else 0,
+    )[0]
+    return out
 
 
 def _block(

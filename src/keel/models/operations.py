@@ -158,7 +158,7 @@ class _WideProduct(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         grad = grad.to(ctx.format)
         for_x = (grad @ weight.to(ctx.format)).to(x.dtype) if ctx.needs_input_grad[0] else None
-        for_weight = (grad.T @ x.to(ctx.format)).to(weight.dtype) if ctx.needs_input_grad[1] else None
+        for_weight = _wide(grad.T, x.to(ctx.format), weight.dtype) if ctx.needs_input_grad[1] else None
         return for_x, for_weight, None
 
 
@@ -222,10 +222,22 @@ def _own_gradients(
 
     dW = dyᵀx,   d down = s·(dy·up)ᵀx,   d up = s·dyᵀ(x·downᵀ)
     """
-    for_weight = (grad.T @ x).to(ctx.format) if needed[0] else None
+    for_weight = _wide(grad.T, x, ctx.format) if needed[0] else None
     for_bias = grad.sum(0).to(ctx.format) if needed[1] else None
     if down is None or up is None or not (needed[2] or needed[3]):
         return for_weight, for_bias, None, None
-    for_down = ((grad @ up.to(grad.dtype)).T @ x).to(down.dtype).mul_(ctx.scaling)
-    for_up = (grad.T @ (x @ down.to(x.dtype).T)).to(up.dtype).mul_(ctx.scaling)
+    for_down = _wide((grad @ _scaled(up, ctx.scaling, grad.dtype)).T, x, down.dtype)
+    for_up = _wide(grad.T, x @ _scaled(down, ctx.scaling, x.dtype).T, up.dtype)
     return for_weight, for_bias, for_down, for_up
+
+
+def _scaled(factor: Tensor, scaling: float, format: torch.dtype) -> Tensor:
+    """s·factor, rounded once."""
+    return torch.mul(factor, scaling, out=torch.empty_like(factor, dtype=format))
+
+
+def _wide(left: Tensor, right: Tensor, format: torch.dtype) -> Tensor:
+    """left·right in `format`, which on a GPU the product itself can write."""
+    if left.is_cuda and left.dtype.itemsize == 2 and format == torch.float32:
+        return torch.mm(left, right, out_dtype=format)
+    return (left @ right).to(format)

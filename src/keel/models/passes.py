@@ -20,18 +20,23 @@ class Passes:
     recompute: bool = False
 
 
+_LARGE = 40e9
+"""Bytes from which a CUDA device has room for passes of twice the length."""
+
+
 def pass_tokens(width: int, device: torch.device) -> int:
     """How many tokens a model of this width reads in one pass, unless it is told.
 
         2²⁷ / width², at least 768 and at most 2048
-        2³³ / width², at least 2048 and at most 16384, on a CUDA device
+        2³⁴ / width², at least 2048 and at most 16384, on a CUDA device of 40 GB and more; 2³³ / width² on others
 
     A pass holds memory for every token, and costs time for every call. On a processor the calls no longer weigh where
     each product has some 10⁸ multiply-adds: 2048 tokens at width 256, and at width 512 the 768 that hold two pairs of
     some 300 tokens each; on a GPU where it has some 10¹⁰ (docs/performance.md).
     """
     if device.type == "cuda":
-        return min(16384, max(2048, 2**33 // width**2))
+        products = 2**34 if torch.cuda.get_device_properties(device).total_memory >= _LARGE else 2**33
+        return min(16384, max(2048, products // width**2))
     return min(2048, max(768, 2**27 // width**2))
 
 
