@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keel.data.forest import Branch, Forest, Layout, Tree, filled, grow, plan
+from keel.data.forest import Branch, Forest, Layout, Run, Tree, filled, grow, plan
 
 few = settings(deadline=None, max_examples=30)
 
@@ -83,6 +83,18 @@ def spanned(forest: Forest) -> dict[int, list[int]]:
     return met
 
 
+def ran(forest: Forest) -> dict[int, list[int]]:
+    """The same, read off the runs."""
+    met: dict[int, list[int]] = {}
+    for run in forest.blocks.spans.runs:
+        trunk = list(range(run.roots.start, run.roots.stop))
+        rows = list(range(run.rows.start, run.rows.stop))
+        assert len(rows) == run.sequences * run.length > 0
+        for place, row in enumerate(rows):
+            met[row] = trunk + rows[place - place % run.length : place + 1]
+    return met
+
+
 def test_the_worked_example() -> None:
     tree = Tree((10, 11), (Branch((12, 13), (True, True)), Branch((14, 15), (False, True))))
     forest = grow([tree])
@@ -102,6 +114,7 @@ def test_the_worked_example() -> None:
     assert spans.shown is not None
     assert spans.shown.tolist() == [0, 1, 0, 1, 2, 3, 0, 1, 4, 5]
     assert (spans.longest_query, spans.longest_key) == (2, 4)
+    assert spans.runs == (Run(0, 1, 2, 0, 0), Run(2, 2, 2, 0, 2))
 
 
 def test_a_masked_first_token_is_predicted_by_the_end_of_its_own_trunk() -> None:
@@ -117,7 +130,7 @@ def test_a_row_sees_its_own_sequence_so_far_and_nothing_else(drawn: Plans, layou
     grown = planted(drawn)
     forest = grow(grown, layout)
     met = seen(forest)
-    assert spanned(forest) == met
+    assert spanned(forest) == ran(forest) == met
     assert sorted(met) == list(range(len(forest.tokens)))
     assert [len(met[row]) - 1 for row in range(len(met))] == forest.positions.tolist()
     for end, sequence in zip(forest.ends.tolist(), whole(grown), strict=True):

@@ -36,45 +36,82 @@ MUTATIONS = [
     Mutation(
         "logprobs._picked",
         "temperature ignored",
-        "return _of_labels(_tempered(head(hidden), temperature)",
-        "return _of_labels(_tempered(head(hidden), 1.0)",
+        "_OfLabels.apply(_tempered(head(hidden), temperature)",
+        "_OfLabels.apply(_tempered(head(hidden), 1.0)",
     ),
     Mutation(
         "logprobs._picked",
         "hidden detached",
-        "return _of_labels(_tempered(head(hidden)",
-        "return _of_labels(_tempered(head(hidden.detach())",
+        "_OfLabels.apply(_tempered(head(hidden)",
+        "_OfLabels.apply(_tempered(head(hidden.detach())",
     ),
-    Mutation("logprobs._picked_and_entropy", "entropy with gradient", "logits.detach()", "logits"),
-    Mutation("logprobs._picked_and_entropy", "sign of the entropy", "-logs.mul_", "logs.mul_"),
-    Mutation("logprobs._picked_and_entropy", "entropy averaged over V", ".sum(-1)", ".mean(-1)"),
+    Mutation("logprobs._picked", "a linear head like any other", "isinstance(head, LinearHead)", "False"),
+    Mutation("logprobs._entropy", "sign of the entropy", "surprise.sum", "-surprise.sum"),
+    Mutation("logprobs._entropy", "entropy averaged over V", ".sum(-1)", ".mean(-1)"),
     Mutation(
-        "logprobs._picked_and_entropy",
+        "logprobs._entropy",
         "entropy without care for p = 0",
-        ".clamp(min=torch.finfo(probabilities.dtype).tiny).log_()",
-        ".log()",
+        "torch.special.entr(probabilities)",
+        "-probabilities * probabilities.log()",
     ),
-    Mutation("logprobs._OfLabels", "softmax over tokens", "logits.softmax(-1)", "logits.softmax(0)"),
-    Mutation("logprobs._OfLabels", "labels in the wrong order", "labels[:, None]", "labels.flip(0)[:, None]"),
-    Mutation("logprobs._OfLabels", "largest logit forgotten", " - logits.amax(-1, keepdim=True)", ""),
+    Mutation("logprobs._read", "softmax over tokens", "logits.softmax(-1)", "logits.softmax(0)"),
     Mutation(
-        "logprobs._OfLabels", "largest probability forgotten", " + probabilities.amax(-1, keepdim=True).log()", ""
+        "logprobs._read", "labels in the wrong order", "logits.gather(-1, labels", "logits.gather(-1, labels.flip(0)"
     ),
+    Mutation("logprobs._read", "largest logit forgotten", " - logits.amax(-1, keepdim=True)", ""),
+    Mutation("logprobs._read", "largest probability forgotten", " + probabilities.amax(-1, keepdim=True).log()", ""),
     Mutation(
-        "logprobs._OfLabels",
+        "logprobs._slope",
         "label's slope rounded first",
-        "logprobs.expm1().to(slope.dtype)",
-        "slope.gather(-1, at) - 1",
+        "logprobs[:, None].expm1().to(slope.dtype)",
+        "slope.gather(-1, labels[:, None]) - 1",
     ),
-    Mutation("logprobs._OfLabels", "label's slope left out", ".scatter_(-1, at, logprobs.expm1().to(slope.dtype))", ""),
     Mutation(
-        "logprobs._OfLabels",
+        "logprobs._slope",
+        "label's slope left out",
+        ".scatter_(-1, labels[:, None], logprobs[:, None].expm1().to(slope.dtype))",
+        "",
+    ),
+    Mutation(
+        "logprobs._slope",
         "format ignored",
         "if format is None else probabilities.to(format)",
         "if True else probabilities",
     ),
     Mutation("logprobs._OfLabels", "sign of the slope", "slope * -grad", "slope * grad"),
-    Mutation("logprobs.token_logprobs", "chunks in reverse", "hold))\n\n\ndef token", "hold)[::-1])\n\n\ndef token"),
+    Mutation(
+        "logprobs._OfLabels",
+        "entropy with gradient",
+        "logprobs, format))\n        ctx.mark_non_differentiable(beside)",
+        "logprobs, format))",
+    ),
+    Mutation(
+        "logprobs._OfLinear",
+        "entropy with gradient",
+        "head.format\n        ctx.mark_non_differentiable(beside)",
+        "head.format",
+    ),
+    Mutation("logprobs._OfLinear", "sign of the slope", "/ -ctx.temperature", "/ ctx.temperature"),
+    Mutation("logprobs._OfLinear", "temperature of the slope ignored", "/ -ctx.temperature", "/ -1"),
+    Mutation(
+        "logprobs._OfLinear", "temperature ignored", "_read(_tempered(head(hidden), temperature)", "_read(head(hidden)"
+    ),
+    Mutation(
+        "logprobs._OfLinear",
+        "rows of the hidden states' gradient all alike",
+        "(ctx.format)) * share)",
+        "(ctx.format)))",
+    ),
+    Mutation("logprobs._OfLinear", "rows of the weights' gradient all alike", "(hidden * share)", "hidden"),
+    Mutation(
+        "logprobs._OfLinear", "format of the products ignored", "temperature, head.format", "temperature, weight.dtype"
+    ),
+    Mutation(
+        "logprobs._OfLinear", "frozen weights forgotten", "any(ctx.needs_input_grad[:2])", "ctx.needs_input_grad[1]"
+    ),
+    Mutation("logprobs.LinearHead", "product ignored", "self.product(hidden", "linear(hidden"),
+    Mutation("products.product_in", "format ignored", "(left @ right).to(format)", "left @ right"),
+    Mutation("logprobs.token_logprobs", "chunks in reverse", "hold)])\n\n\ndef token", "hold)][::-1])\n\n\ndef token"),
     Mutation(
         "logprobs.token_logprobs_and_entropy",
         "log-probs in reverse",

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from keel.maths.logprobs import Hold, token_logprobs, token_logprobs_and_entropy
+from keel.maths.logprobs import Hold, LinearHead, token_logprobs, token_logprobs_and_entropy
 from keel.planning.live import Live
 
 M, D, V = 23, 5, 11
@@ -76,6 +76,44 @@ def test_without_the_entropy_the_same_numbers_and_gradients(chunk: int, temperat
     theirs = torch.autograd.grad((both.logprobs * upstream).sum(), (hidden, weight, bias))
     for mine, other in zip((alone, *ours), (both.logprobs, *theirs), strict=True):
         torch.testing.assert_close(mine, other, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("hold", [Hold(7), Hold(7, M)], ids=["made again", "kept"])
+@pytest.mark.parametrize("frozen", [None, "hidden", "weight"])
+def test_a_linear_head_is_read_as_any_other(frozen: str | None, hold: Hold) -> None:
+    hidden, weight, _, labels, upstream = problem()
+    if frozen:
+        {"hidden": hidden, "weight": weight}[frozen].requires_grad_(False)
+    given = [one for one in (hidden, weight) if one.requires_grad]
+    made: list[Tensor] = []
+
+    def product(h: Tensor, w: Tensor) -> Tensor:
+        made.append(h @ w.T)
+        return made[-1]
+
+    found = []
+    for head in (LinearHead(weight, torch.float64, product), lambda h: h @ weight.T):
+        out = token_logprobs_and_entropy(hidden, head, labels, 0.7, hold)
+        assert not out.entropy.requires_grad
+        alone = token_logprobs(hidden, head, labels, 0.7, hold)
+        assert torch.equal(alone, out.logprobs)
+        found.append([*out, *torch.autograd.grad((out.logprobs * upstream).sum(), given)])
+    assert made
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-13)
+
+
+def test_products_of_a_linear_heads_gradient_have_its_format() -> None:
+    hidden, weight, _, labels, upstream = problem(torch.float32)
+    found = []
+    for head in (LinearHead(weight, torch.bfloat16), LinearHead(weight, torch.float32)):
+        out = token_logprobs(hidden, head, labels, 0.7, Hold(M, M, torch.bfloat16))
+        found.append([out, *torch.autograd.grad((out * upstream).sum(), (hidden, weight))])
+    (ours, *rounded), (theirs, *exact) = found
+    assert torch.equal(ours, theirs)
+    for mine, other in zip(rounded, exact, strict=True):
+        assert mine.dtype == torch.float32
+        assert 1e-4 * other.norm() < (mine - other).norm() < 2**-7 * other.norm()
 
 
 def test_gradients_by_finite_differences() -> None:

@@ -18,9 +18,9 @@ Shape suffixes: T rows (tokens), M masked (trained or sampled) tokens, B branche
 more than the sequences, N keys of all sequences.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, groupby
 from typing import Literal
 
 import torch
@@ -71,6 +71,28 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Run:
+    """Neighbouring sequences of one shape: `sequences` of `length` rows each, from row `first` on, all of them after
+    the one trunk of `trunk` rows (0: none) that begins at row `root`."""
+
+    first: int
+    sequences: int
+    length: int
+    root: int
+    trunk: int
+
+    @property
+    def rows(self) -> slice:
+        """Of the sequences."""
+        return slice(self.first, self.first + self.sequences * self.length)
+
+    @property
+    def roots(self) -> slice:
+        """Of their trunk."""
+        return slice(self.root, self.root + self.trunk)
+
+
+@dataclass(frozen=True)
 class Spans:
     """What the blocks say, without a slot too many: for kernels that take sequences of any length in one call.
 
@@ -84,6 +106,7 @@ class Spans:
     shown: Int[Tensor, " N"] | None  # row of each key; None = all rows as they are, where nothing has a trunk
     longest_query: int
     longest_key: int
+    runs: tuple[Run, ...]
 
     def to(self, device: torch.device | str) -> "Spans":
         """The same spans on `device`."""
@@ -99,7 +122,6 @@ class Blocks:
     queries: Int[Tensor, " Q"]  # row of each query slot
     keys: Int[Tensor, " K"]  # row of each key slot: per sequence its trunk, then its queries
     slots: Int[Tensor, " T"]  # query slot of each row
-    own: Int[Tensor, " T"]  # key slot of each row among its own sequence, not in a trunk before another
     spans: Spans
 
     def to(self, device: torch.device | str) -> "Blocks":
@@ -108,8 +130,8 @@ class Blocks:
             block if block.visible is None else replace(block, visible=block.visible.to(device))
             for block in self.shapes
         )
-        queries, keys, slots, own = (rows.to(device) for rows in (self.queries, self.keys, self.slots, self.own))
-        return Blocks(shapes, queries, keys, slots, own, self.spans.to(device))
+        queries, keys, slots = (rows.to(device) for rows in (self.queries, self.keys, self.slots))
+        return Blocks(shapes, queries, keys, slots, self.spans.to(device))
 
 
 @dataclass(frozen=True)
@@ -306,7 +328,7 @@ def _check(index: int, tree: Tree) -> None:
 def _blocks(segments: Sequence[_Segment], rows: int) -> Blocks:
     queries: list[int] = []
     keys: list[int] = []
-    slots, own = (torch.empty(rows, dtype=torch.long) for _ in range(2))
+    slots = torch.empty(rows, dtype=torch.long)
     shapes: list[Block] = []
     for group in _groups(segments):
         width, trunk = group[-1].length, group[0].before
@@ -314,12 +336,11 @@ def _blocks(segments: Sequence[_Segment], rows: int) -> Blocks:
             padded = [*segment.rows] + [segment.rows[-1]] * (width - segment.length)
             within = slice(segment.start, segment.start + segment.length)
             slots[within] = torch.arange(segment.length) + len(queries)
-            own[within] = torch.arange(segment.length) + len(keys) + trunk
             queries += padded
             keys += [*segment.trunk.rows, *padded] if segment.trunk else padded
         visible = torch.ones(width, trunk + width, dtype=torch.bool).tril(trunk) if trunk else None
         shapes.append(Block(len(group), width, trunk, visible))
-    return Blocks(tuple(shapes), torch.tensor(queries), torch.tensor(keys), slots, own, _spans(segments))
+    return Blocks(tuple(shapes), torch.tensor(queries), torch.tensor(keys), slots, _spans(segments))
 
 
 def _spans(segments: Sequence[_Segment]) -> Spans:
@@ -336,7 +357,17 @@ def _spans(segments: Sequence[_Segment]) -> Spans:
             ]
         )
     queries, keys = (counts.cumsum(0).to(torch.int32) for counts in (lengths, lengths + before))
-    return Spans(queries, keys, shown, int(lengths.max()), int((lengths + before).max()))
+    return Spans(queries, keys, shown, int(lengths.max()), int((lengths + before).max()), tuple(_runs(segments)))
+
+
+def _runs(segments: Sequence[_Segment]) -> Iterator[Run]:
+    """Between branches of two trunks stands the second of these, so a run has one."""
+    first = 0
+    for (length, trunk), alike in groupby(segments, key=lambda segment: (segment.length, segment.before)):
+        same = list(alike)
+        root = same[0].trunk
+        yield Run(first, len(same), length, root.start if root else 0, trunk)
+        first += len(same) * length
 
 
 def _groups(segments: Sequence[_Segment]) -> list[list[_Segment]]:

@@ -81,8 +81,7 @@ def attend(
     with torch.autocast(query.device.type, enabled=False):
         if plain and query.device.type == "cpu":
             q, k, v = (part.transpose(0, 1) for part in (query, key, value))
-            masks = [_mask(block, window, query.device) for block in blocks.shapes]
-            return flash_attention(q, k, v, blocks, masks, scale)
+            return flash_attention(q, k, v, blocks.spans, scale, window)
         if plain and _takes_spans(query.device, width, query.shape[-1]):
             q, k, v = (part.transpose(0, 1).to(width) for part in (query, key, value))
             return _spanned(q, k, v, blocks.spans, scale, window).to(value.dtype)

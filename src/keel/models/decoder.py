@@ -4,6 +4,7 @@ Shape suffixes: T rows of a forest, m rows of interest, D hidden width, V vocabu
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from transformers import PreTrainedModel
 
 from keel.data.forest import Forest, Layout
 from keel.errors import UserError
+from keel.maths.logprobs import Head, LinearHead
 from keel.models.backbone import Backbone
-from keel.models.operations import wide_product
+from keel.models.operations import wide_linear, wide_product
 from keel.models.passes import EXACT, Passes
 
 Finish = Callable[[Tensor], Tensor]
@@ -39,8 +41,9 @@ class Decoder:
                 f"{type(inner).__name__} has no output head, so it is no causal language model; load one that is."
             )
         self._head: Any = head
-        mixed = self.backbone.passes.products.itemsize < 4 == head.weight.dtype.itemsize
-        self._plain_head = mixed and type(head) is nn.Linear and head.bias is None
+        products = self.backbone.passes.products
+        self._products = products if products.itemsize < 4 == head.weight.dtype.itemsize else head.weight.dtype
+        self._plain_head = type(head) is nn.Linear and head.bias is None
         self._finish = self._find_finish(inner)
 
     @property
@@ -57,6 +60,13 @@ class Decoder:
         """The last hidden state of these rows, or of all; see `Backbone.hidden`."""
         return self.backbone.hidden(forest, rows)
 
+    @property
+    def head(self) -> Head:
+        """What makes logits of hidden states, for log-probabilities: `logits`, or what is known to be that."""
+        if self._plain_head and self._finish is _as_it_is:
+            return LinearHead(self._head.weight, self._products, partial(wide_linear, format=self._products))
+        return self.logits
+
     def logits(self, hidden: Float[Tensor, "m D"]) -> Float[Tensor, "m V"]:
         """The model's logits for these hidden states, as its own forward would give them.
 
@@ -65,7 +75,7 @@ class Decoder:
         as large as what an update moves them. The products of its gradient are in `passes.products`.
         """
         if self._plain_head:
-            return self._finish(wide_product(hidden, self._head.weight, self.backbone.passes.products))
+            return self._finish(wide_product(hidden, self._head.weight, self._products))
         return self._finish(self._head(hidden))
 
     @torch.no_grad()
@@ -103,7 +113,11 @@ def _finishes(model: PreTrainedModel) -> Iterator[Finish]:
 
 
 def _scaled(factor: float) -> Finish:
-    return (lambda logits: logits) if factor == 1 else (lambda logits: logits * factor)
+    return _as_it_is if factor == 1 else (lambda logits: logits * factor)
+
+
+def _as_it_is(logits: Tensor) -> Tensor:
+    return logits
 
 
 def _capped(factor: float, cap: float) -> Finish:

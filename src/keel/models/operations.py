@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 from torch.nn.functional import rms_norm as fused_rms_norm
 
+from keel.maths.products import product_in
+
 
 @dataclass(frozen=True)
 class Weight:
@@ -62,6 +64,12 @@ def gated(gate: Float[Tensor, "T F"], value: Float[Tensor, "T F"], layer: Weight
 def wide_product(x: Float[Tensor, "T I"], weight: Float[Tensor, "O I"], format: torch.dtype) -> Float[Tensor, "T O"]:
     """x·Wᵀ in the format of x and W (`wide_products`); only those of its backward pass are made in `format`."""
     return _WideProduct.apply(x, weight, format)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def wide_linear(x: Float[Tensor, "T I"], weight: Float[Tensor, "O I"], format: torch.dtype) -> Float[Tensor, "T O"]:
+    """x·Wᵀ in the format of x and W (`wide_products`)."""
+    with wide_products(x, format):
+        return linear(x, weight)
 
 
 @contextmanager
@@ -150,15 +158,14 @@ class _WideProduct(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, format: torch.dtype) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.format = format
-        with wide_products(x, format):
-            return linear(x, weight)
+        return wide_linear(x, weight, format)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         grad = grad.to(ctx.format)
         for_x = (grad @ weight.to(ctx.format)).to(x.dtype) if ctx.needs_input_grad[0] else None
-        for_weight = _wide(grad.T, x.to(ctx.format), weight.dtype) if ctx.needs_input_grad[1] else None
+        for_weight = product_in(weight.dtype, grad.T, x.to(ctx.format)) if ctx.needs_input_grad[1] else None
         return for_x, for_weight, None
 
 
@@ -222,22 +229,15 @@ def _own_gradients(
 
     dW = dyᵀx,   d down = s·(dy·up)ᵀx,   d up = s·dyᵀ(x·downᵀ)
     """
-    for_weight = _wide(grad.T, x, ctx.format) if needed[0] else None
+    for_weight = product_in(ctx.format, grad.T, x) if needed[0] else None
     for_bias = grad.sum(0).to(ctx.format) if needed[1] else None
     if down is None or up is None or not (needed[2] or needed[3]):
         return for_weight, for_bias, None, None
-    for_down = _wide((grad @ _scaled(up, ctx.scaling, grad.dtype)).T, x, down.dtype)
-    for_up = _wide(grad.T, x @ _scaled(down, ctx.scaling, x.dtype).T, up.dtype)
+    for_down = product_in(down.dtype, (grad @ _scaled(up, ctx.scaling, grad.dtype)).T, x)
+    for_up = product_in(up.dtype, grad.T, x @ _scaled(down, ctx.scaling, x.dtype).T)
     return for_weight, for_bias, for_down, for_up
 
 
 def _scaled(factor: Tensor, scaling: float, format: torch.dtype) -> Tensor:
     """s·factor, rounded once."""
     return torch.mul(factor, scaling, out=torch.empty_like(factor, dtype=format))
-
-
-def _wide(left: Tensor, right: Tensor, format: torch.dtype) -> Tensor:
-    """left·right in `format`, which on a GPU the product itself can write."""
-    if left.is_cuda and left.dtype.itemsize == 2 and format == torch.float32:
-        return torch.mm(left, right, out_dtype=format)
-    return (left @ right).to(format)

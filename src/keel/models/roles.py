@@ -94,7 +94,7 @@ class LanguageRole:
     def logprobs(self, forest: Forest, temperature: float) -> Float[Tensor, " M"]:
         """Log-probability of each masked token at the sampling temperature; nats."""
         labels = _with_spare(forest.labels)
-        read = token_logprobs(self.states(forest), self._decoder.logits, labels, temperature, self._hold)
+        read = token_logprobs(self.states(forest), self._decoder.head, labels, temperature, self._hold)
         return read[: len(forest.sources)]
 
     def read(self, forest: Forest, temperature: float) -> TokenLogprobs:
@@ -109,7 +109,7 @@ class LanguageRole:
     def read_states(self, states: Float[Tensor, "m D"], forest: Forest, temperature: float) -> TokenLogprobs:
         """What `read` says of the forest, from its `states`."""
         labels = _with_spare(forest.labels)
-        read = token_logprobs_and_entropy(states, self._decoder.logits, labels, temperature, self._hold)
+        read = token_logprobs_and_entropy(states, self._decoder.head, labels, temperature, self._hold)
         return TokenLogprobs(*(part[: len(forest.sources)] for part in read))
 
     def select(self) -> PreTrainedModel:
