@@ -36,11 +36,10 @@ from keel.maths.kl import k3
 from keel.maths.losses import ppo_clip
 from keel.maths.reduce import mean_over
 from keel.models.adapters import Lora
-from keel.models.decoder import Decoder
 from keel.models.heads import ScalarHead
 from keel.models.load import load_language_model, load_reward_model, load_tokenizer
 from keel.models.passes import Passes, pass_tokens
-from keel.models.roles import LanguageRole, Roles, Weights, language_role, scalar_role, separate, shared
+from keel.models.roles import LanguageRole, Roles, frozen_language_role, language_role, scalar_role, separate, shared
 from keel.process import set_up
 from keel.rollout.generator import Completion, Generator, Request, Sampling
 from keel.rollout.local import LocalGenerator
@@ -277,8 +276,7 @@ def cast_of(bench: Bench) -> Roles:
 
 def frozen(bench: Bench) -> LanguageRole:
     """A reference: it reads and never learns."""
-    model = bench.language().requires_grad_(False)
-    return LanguageRole(Decoder(model, bench.passes), Weights(model))
+    return frozen_language_role(bench.language(), bench.passes)
 
 
 def sampled(bench: Bench, generator: Generator, prompts: Sequence[tuple[int, ...]], step: int) -> list[Completion]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -24,9 +24,24 @@ from transformers import (
 from keel.data.forest import Branch, Forest, Tree, grow
 from keel.errors import UserError
 from keel.models.adapters import Adapters, Lora
+from keel.models.decoder import Decoder
 from keel.models.heads import ScalarHead
 from keel.models.load import load_language_model, load_reward_model
-from keel.models.roles import LanguageRole, Roles, ScalarRole, language_role, scalar_role, separate, shared
+from keel.models.passes import Passes
+from keel.models.roles import (
+    LanguageRole,
+    Roles,
+    ScalarRole,
+    Weights,
+    frozen_language_role,
+    frozen_scalar_role,
+    language_role,
+    scalar_role,
+    separate,
+    shared,
+)
+from keel.rollout.generator import Request, Sampling
+from keel.rollout.local import LocalGenerator
 
 from .small import CAUSAL_CONFIGS, CONFIGS, EOS, PAD, build, random_trees, words
 
@@ -190,6 +205,56 @@ def test_frozen_roles_may_share_a_model_and_trained_ones_may_not() -> None:
         separate(policy, frozen, (policy, head()), None, None, seed=0)
     with pytest.raises(ValueError, match="frozen role"):
         separate(policy, policy, (critic, head()), None, None, seed=0)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"])
+def test_a_frozen_role_is_kept_as_narrow_as_its_products_and_gives_the_same_numbers(family: str) -> None:
+    passes, forest = Passes(torch.bfloat16), forest_of()
+    wide, narrow = build(CONFIGS[family]), build(CONFIGS[family])
+    plain = LanguageRole(Decoder(wide.requires_grad_(False), passes), Weights(wide))
+    frozen = frozen_language_role(narrow, passes)
+    judge, other = (scalar_role(build(CONFIGS[family]), head(), None, 0, passes) for _ in range(2))
+    score = frozen_scalar_role(other._weights.model, head(), passes)
+    with torch.no_grad():
+        assert torch.equal(frozen.logprobs(forest, 0.7), plain.logprobs(forest, 0.7))
+        assert torch.equal(score.scores(forest), judge.scores(forest))
+    sampled = [
+        LocalGenerator(role.select(), words(), eos_ids=(EOS,), products=torch.bfloat16).generate(
+            [Request((5, 6, 7), seed, Sampling(6)) for seed in range(3)]
+        )
+        for role in (plain, frozen)
+    ]
+    assert sampled[0] == sampled[1]
+    narrowed = {name for name, one in narrow.named_parameters() if one.dtype == torch.bfloat16}
+    own = (
+        {f"{name}.weight" for name, one in narrow.model.named_modules() if isinstance(one, nn.Linear)}
+        if family != "gpt2"
+        else set()
+    )
+    assert {name.removeprefix("model.") for name in narrowed} == own
+    assert not any(one.requires_grad for one in narrow.parameters())
+
+
+def test_only_frozen_roles_are_narrow(tmp_path: Path) -> None:
+    passes = Passes(torch.bfloat16)
+    path = saved_reward(tmp_path / "reward", "llama", None)
+    critic, reward = (load_reward_model(path, torch.float32, CPU) for _ in range(2))
+    policy, reference = (build(CONFIGS["llama"]) for _ in range(2))
+    given = (critic, ScalarHead.of(critic)), (reward, ScalarHead.of(reward))
+    separate(policy, reference, *given, None, 1, passes)
+    formats = [one.model.layers[0].mlp.up_proj.weight.dtype for one in (policy, critic, reference, reward)]
+    assert formats == [torch.float32, torch.float32, torch.bfloat16, torch.bfloat16]
+    base, critic = build(CONFIGS["llama"]), load_reward_model(path, torch.float32, CPU)
+    roles = separate(base, base, (critic, ScalarHead.of(critic)), None, LORA, 1, passes)
+    assert base.model.layers[0].mlp.up_proj.base_layer.weight.dtype == torch.float32
+    one = build(CONFIGS["llama"])
+    both = separate(build(CONFIGS["llama"]), one, None, (one, head()), None, 1, passes)
+    assert one.model.layers[0].mlp.up_proj.weight.dtype == torch.bfloat16
+    assert both.reward is not None
+    forest = forest_of()
+    with torch.no_grad():
+        assert torch.equal(roles.reference.logprobs(forest, 1.0), both.reference.logprobs(forest, 1.0))
+        assert both.reward.scores(forest).isfinite().all()
 
 
 def test_with_adapters_the_reference_may_be_the_policys_own_base() -> None:

@@ -201,7 +201,7 @@ def test_weights_are_those_of_the_model(tied: bool) -> None:
     counted = Model.of(config(tied=tied), Lora(rank=3))
     assert counted.total == sum(one.numel() for one in model.parameters())
     assert counted.head == (0 if tied else 50 * 24)
-    assert counted.linear == 2 * (2 * 24 * 24 + 2 * 12 * 24 + 3 * 24 * 40)
+    assert counted.linear == counted.narrow == 2 * (2 * 24 * 24 + 2 * 12 * 24 + 3 * 24 * 40)
     assert counted.column == 2 * 2 * 6
     adapters = Adapters(model)
     adapters.add("one", Lora(rank=3), 0)
@@ -229,9 +229,32 @@ def test_what_roles_hold(
     given = own.model_dump()
     given["rl"]["critic"] = {"init": "zero", "body": "policy"} if "body" in model else {"init": "reward"}
     given["model"] |= {name: value for name, value in model.items() if name != "body"}
-    counted = Model(total=1000, head=100, linear=800, adapters=10, layers=2, column=24, vocabulary=50)
+    counted = Model(total=1000, head=100, linear=800, narrow=800, adapters=10, layers=2, column=24, vocabulary=50)
     held = parts_of(stage, space_of(Recipe.model_validate(given), tmp_path), counted, [], {})
     assert sum(part.size for part in held) == sum(getattr(counted, name) * n for name, n in bytes_each.items())
+
+
+@pytest.mark.parametrize(
+    ("stage", "model", "frozen"),
+    [
+        ("sft", {}, 0),
+        ("ppo", {}, 2),  # reference and reward model
+        ("ppo", {"layout": "shared", "tuning": "lora"}, 0),
+        ("evaluation", {}, 2),  # a model and its reference
+    ],
+)
+def test_in_bfloat16_the_linear_layers_of_frozen_roles_hold_half(
+    stage: Any, model: dict[str, str], frozen: int, own: Recipe, tmp_path: Path
+) -> None:
+    counted = Model(total=1000, head=100, linear=800, narrow=700, adapters=10, layers=2, column=24, vocabulary=50)
+    given = own.model_dump()
+    given["model"] |= model
+    held = []
+    for dtype in ("float32", "bfloat16"):
+        given["dtype"] = dtype
+        parts = parts_of(stage, space_of(Recipe.model_validate(given), tmp_path), counted, [], {})
+        held.append(sum(part.size for part in parts if part.role != "all"))
+    assert held[0] - held[1] == frozen * 2 * 700
 
 
 @pytest.mark.parametrize(
@@ -266,7 +289,7 @@ def test_three_reward_models_by_hand(
     given = own.model_dump()
     given["model"] |= model
     given["reward"] |= {"members": 3, **reward}
-    counted = Model(total=1000, head=100, linear=800, adapters=10, layers=2, column=24, vocabulary=50)
+    counted = Model(total=1000, head=100, linear=800, narrow=800, adapters=10, layers=2, column=24, vocabulary=50)
     held = parts_of(stage, space_of(Recipe.model_validate(given), tmp_path), counted, [], {})
     assert sum(part.size for part in held) == sum(getattr(counted, name) * n for name, n in bytes_each.items())
 
@@ -278,7 +301,7 @@ def test_reward_models_of_several_terms_are_held_once_by_folder(layout: str, own
     given = own.model_dump()
     given["model"] |= {"tuning": "lora", "layout": layout}
     given["reward"]["members"] = 3
-    counted = Model(total=1000, head=100, linear=800, adapters=10, layers=2, column=24, vocabulary=50)
+    counted = Model(total=1000, head=100, linear=800, narrow=800, adapters=10, layers=2, column=24, vocabulary=50)
     held = []
     for terms in ([{}], [{}, {"aggregate": "worst"}, {"path": path}, {"path": path, "aggregate": "worst"}]):
         given["rl"]["reward"] = terms
@@ -315,7 +338,7 @@ def test_the_scorer_is_held_when_the_answers_are_there(
 ) -> None:
     more = {} if select == "random" else {"scorer": str(ensemble(tmp_path / "scorer"))}
     space = selecting(own, tmp_path, select=select, budget=5, **more)
-    counted = Model(total=1000, head=100, linear=800, adapters=10, layers=2, column=24, vocabulary=50)
+    counted = Model(total=1000, head=100, linear=800, narrow=800, adapters=10, layers=2, column=24, vocabulary=50)
     held = [part for part in parts_of("preferences", space, counted, [], {}) if part.role != "all"]
     assert sum(part.size for part in held) == sum(getattr(counted, name) * n for name, n in bytes_each.items())
 
@@ -358,7 +381,7 @@ def test_three_reward_models_learn_and_read_in_turn(
 def test_keys_and_values_of_what_is_decoded_at_once(own: Recipe, tmp_path: Path) -> None:
     """4 prompts of 3 tokens, 8 answers of 4: 16 columns for each prompt and each answer, the least there is."""
     space = space_of(own, tmp_path)
-    counted = Model(total=1000, head=100, linear=800, adapters=10, layers=2, column=24, vocabulary=50)
+    counted = Model(total=1000, head=100, linear=800, narrow=800, adapters=10, layers=2, column=24, vocabulary=50)
     (hop,) = (one for one in hops_of(space).hops if one.name == "policy samples")
     sizes = {part.what: part.size for part in parts_of("ppo", space, counted, [hop], {})}
     assert sizes["keys and values"] == (4 * 16 + 8 * 16) * 2 * 24 * 4

@@ -83,6 +83,19 @@ class Backbone:
             states = self._padded(forest) if self.layout == "causal" else self._packed(forest)
         return states if rows is None else states.index_select(0, rows)
 
+    def narrow(self) -> None:
+        """From now on nothing trains here: the linear layers' weights are kept in the format of the products, to which
+        every pass would round them, so no number changes. Where the library's own layers are run they stay as they are.
+
+        The model's own forward no longer works, nor can a second backbone be made of it.
+        """
+        if not self._own or self.passes.products.itemsize >= self.stack.dtype.itemsize:
+            return
+        narrow = {linear.weight for layer in self.stack.layers for linear in llama.linears(layer)}
+        for weight in self.model.parameters():
+            # all are copied: as long as one is left, the file that they are mapped from stays in memory
+            weight.data = weight.data.to(self.passes.products if weight in narrow else weight.dtype, copy=True)
+
     def computing(self) -> AbstractContextManager[object]:
         """Within it, matrix products are made in `passes.products`; weights, norms and sums stay as they are."""
         if self.passes.products == torch.float32:

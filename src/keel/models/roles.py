@@ -276,6 +276,20 @@ def scalar_role(
     return ScalarRole(backbone, head.requires_grad_(True), _trained(model, backbone.stack, "reward", lora, seed))
 
 
+def frozen_language_role(model: PreTrainedModel, passes: Passes = EXACT) -> LanguageRole:
+    """A role that only reads, for which `model` is kept as narrow as its passes are (`Backbone.narrow`)."""
+    decoder = Decoder(model.requires_grad_(False), passes)
+    decoder.backbone.narrow()
+    return LanguageRole(decoder, Weights(model))
+
+
+def frozen_scalar_role(model: PreTrainedModel, head: ScalarHead, passes: Passes = EXACT) -> ScalarRole:
+    """The same of a reward model."""
+    backbone = Backbone(model.requires_grad_(False), passes)
+    backbone.narrow()
+    return ScalarRole(backbone, head.requires_grad_(False), Weights(model))
+
+
 def separate(
     policy: PreTrainedModel,
     reference: PreTrainedModel,
@@ -288,8 +302,9 @@ def separate(
     """Each role with a model of its own; policy and critic train, with `lora` as adapters on theirs. A critic of
     "policy" is a head on the policy.
 
-    Frozen roles may be given one model between them. With `lora` a frozen role may also be given the model of one that
-    trains: it then reads the base, adapters off. Raises ValueError where a fully trained model has a second role.
+    Frozen roles may be given one model between them, which is kept as narrow as the passes are. With `lora` a frozen
+    role may also be given the model of one that trains: it then reads the base, adapters off. Raises ValueError where a
+    fully trained model has a second role.
     """
     own_critic = None if critic == "policy" else critic
     trained = [policy] if own_critic is None else [policy, own_critic[0]]
@@ -310,16 +325,17 @@ def separate(
         valued = ScalarRole(backbone, own_critic[1].requires_grad_(True), own[1])
     elif critic == "policy":
         valued = PolicyCritic(learner, policy.config.get_text_config().hidden_size)
+    decoder = Decoder(reference, passes)
+    readers = [decoder.backbone]
     scored = None
     if reward is not None:
         body, head = reward
-        scored = ScalarRole(Backbone(body, passes), head.requires_grad_(False), weights[id(body)])
-    return Roles(
-        policy=learner,
-        reference=LanguageRole(Decoder(reference, passes), weights[id(reference)]),
-        critic=valued,
-        reward=scored,
-    )
+        readers.append(Backbone(body, passes))
+        scored = ScalarRole(readers[-1], head.requires_grad_(False), weights[id(body)])
+    for backbone in readers:
+        if all(backbone.model is not model for model in trained):
+            backbone.narrow()
+    return Roles(learner, LanguageRole(decoder, weights[id(reference)]), valued, scored)
 
 
 def shared(

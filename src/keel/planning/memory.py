@@ -1,7 +1,7 @@
 """What a stage holds, by role: arithmetic over the weights, and what a pass was measured to keep.
 
 trained weights   4 bytes each, 4 for the gradient, 8 for AdamW's two moments
-frozen weights    4
+frozen weights    4, and 2 in the linear layers where a role of its own reads them in bfloat16
 a pass            all else that is there during the largest pass, as measured (`keel.planning.probe`), and on processors
                   the holes that its blocks leave in the heap
 sampling          weights laid out for the products, keys and values of the rows that are decoded at once, their logits
@@ -20,6 +20,7 @@ from keel.data.forest import Tree
 from keel.data.place import place
 from keel.models.adapters import Lora
 from keel.models.backbone import stack_of
+from keel.models.llama import is_of_the_family
 from keel.planning.hops import Hop
 from keel.prepared import PRODUCTS
 from keel.rollout.local import BATCH
@@ -48,11 +49,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Model:
-    """A language model by numbers of weights; `head` = 0 where it is tied to the embedding."""
+    """A language model by numbers of weights; `head` = 0 where it is tied to the embedding, `narrow` = those that a
+    frozen role keeps in the format of its products."""
 
     total: int
     head: int
     linear: int
+    narrow: int
     adapters: int
     layers: int
     column: int
@@ -68,12 +71,14 @@ class Model:
         named = [(name.rpartition(".")[2], one) for name, one in stack.named_modules() if isinstance(one, nn.Linear)]
         wanted = [one for name, one in named if not lora.target_modules or name in lora.target_modules]
         total = sum(one.numel() for one in model.parameters())
+        linear = sum(one.weight.numel() for _, one in named)
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         groups = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
         return cls(
             total=total,
             head=total - sum(one.numel() for one in stack.parameters()),
-            linear=sum(one.weight.numel() for _, one in named),
+            linear=linear,
+            narrow=linear if is_of_the_family(stack) else 0,
             adapters=sum(lora.rank * (one.in_features + one.out_features) for one in wanted),
             layers=text.num_hidden_layers,
             column=2 * groups * width,
@@ -106,7 +111,7 @@ def _weights(stage: StageName, space: Workspace, model: Model) -> list[Part]:
         case "preferences":
             return [Part("SFT model", "weights", 4 * model.total)]
         case "evaluation":
-            return [Part("a model and its reference", "weights", 8 * model.total)]
+            return [Part("a model and its reference", "weights", 2 * _frozen(space, model, model.total))]
         case "sft" | "reward" | "dpo":
             others = space.recipe.reward.members - 1 if stage == "reward" else 0
             size = model.adapters if lora else model.total
@@ -120,7 +125,7 @@ def _weights(stage: StageName, space: Workspace, model: Model) -> list[Part]:
             if space.recipe.model.layout == "shared":
                 return [*_shared(space, model, learning), *_judges(space, model, on_base=True)]
             body = model.stack if space.recipe.rl.critic.init == "reward" else model.total
-            parts = [Part("reference", "weights", 4 * model.total)]
+            parts = [Part("reference", "weights", _frozen(space, model, model.total))]
             for role, weights, trained in [("policy", model.total, model.total), ("critic", body, model.stack)]:
                 if role in learning:
                     parts += _adapted(role, weights, model.adapters) if lora else _trained(role, weights, trained)
@@ -167,7 +172,7 @@ def _judge(role: str, space: Workspace, model: Model, path: str | None) -> Part:
     members = members_of(space, path)
     if members > 1 and _fits(space, path):
         return Part(role, "weights and adapters", 4 * (model.total + members * model.adapters))
-    return Part(role, "weights", 4 * members * model.stack)
+    return Part(role, "weights", members * _frozen(space, model, model.stack))
 
 
 def _fits(space: Workspace, path: str | None) -> bool:
@@ -186,6 +191,11 @@ def _alone(stage: StageName, space: Workspace, model: Model) -> list[Part]:
     if stage == "evaluation" and ("reward" in space.stages or space.model("reward").is_dir()):
         return [_judge("reward model", space, model, None)]
     return []
+
+
+def _frozen(space: Workspace, model: Model, weights: int) -> int:
+    """Bytes of so many weights, the linear layers among them (`keel.models.backbone.Backbone.narrow`)."""
+    return 4 * weights - (2 * model.narrow if space.dtype == torch.bfloat16 else 0)
 
 
 def _sum(parts: Sequence[Part]) -> int:

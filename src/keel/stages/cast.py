@@ -12,8 +12,6 @@ from transformers import PreTrainedModel
 
 from keel.config import Model
 from keel.models.adapters import Lora
-from keel.models.backbone import Backbone
-from keel.models.decoder import Decoder
 from keel.models.ensemble import Ensemble, places
 from keel.models.heads import ScalarHead
 from keel.models.load import inspect_reward_model, load_language_model, load_reward_model
@@ -23,8 +21,9 @@ from keel.models.roles import (
     LanguageRole,
     Roles,
     ScalarRole,
-    Weights,
     adapted_judge,
+    frozen_language_role,
+    frozen_scalar_role,
     has_adapters,
     is_adapted,
     language_role,
@@ -77,8 +76,7 @@ def rewards_to_train(space: Workspace, seeds: Sequence[int]) -> Members:
 
 def frozen_language(space: Workspace, path: Path) -> LanguageRole:
     """A language model that only reads."""
-    model = _language(space, path).requires_grad_(False)
-    return LanguageRole(Decoder(model, space.passes), Weights(model))
+    return frozen_language_role(_language(space, path), space.passes)
 
 
 def frozen_reward(space: Workspace, path: Path) -> Judge:
@@ -142,9 +140,7 @@ def _language(space: Workspace, path: Path) -> PreTrainedModel:
 
 
 def _frozen_scalar(space: Workspace, path: Path) -> ScalarRole:
-    model = load_reward_model(path, torch.float32, space.device).requires_grad_(False)
-    head = ScalarHead.of(model).requires_grad_(False)
-    return ScalarRole(Backbone(model, space.passes), head, Weights(model))
+    return frozen_scalar_role(*_scalar(space, path), space.passes)
 
 
 def _scalar(space: Workspace, path: Path) -> tuple[PreTrainedModel, ScalarHead]:

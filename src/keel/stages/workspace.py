@@ -151,7 +151,8 @@ def open_workspace(
     task = TownDesk() if recipe.task else None
     dtype, sources = dtype_of(recipe.dtype, device), Sources(display.note)
     if recipe.dtype == "auto" and dtype != torch.float32:
-        display.note("products in bfloat16, which this processor has; --dtype float32 for full precision")
+        where = "processor" if device.type == "cpu" else "GPU"
+        display.note(f"products in bfloat16, which this {where} has; --dtype float32 for full precision")
     return Workspace(recipe, directory, display, device, dtype, task, supervised, frozenset(stages), sources)
 
 
