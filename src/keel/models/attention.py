@@ -1,9 +1,10 @@
 """Attention over a forest, as an attention function of the transformers library.
 
-Linear layers run on the packed row of tokens; attention gathers the blocks that were laid out when the forest grew. On
-a GPU, in half precision, one kernel takes all sequences as they lie, whatever their lengths.
-The blocks travel as a keyword argument of the model's forward (`keel_blocks`), which transformers hands down to the
-attention function; no state is kept anywhere. A call without blocks (decoding with a cache) is the library's own.
+Linear layers run on the packed row of tokens, and attention reads its sequences as they lie there: run by run on
+processors (`keel.models.flash`), in one call on a GPU in half precision. Where no kernel for that will do, it gathers
+the blocks that were laid out when the forest grew. The blocks travel as a keyword argument of the model's forward
+(`keel_blocks`), which transformers hands down to the attention function; no state is kept anywhere. A call without
+blocks (decoding with a cache) is the library's own.
 
 Shape suffixes: T rows, H query heads, G key/value heads, D and E head widths, n sequences of a block, q and k its
 slots.

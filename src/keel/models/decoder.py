@@ -16,7 +16,7 @@ from keel.data.forest import Forest, Layout
 from keel.errors import UserError
 from keel.maths.logprobs import Head, LinearHead
 from keel.models.backbone import Backbone
-from keel.models.operations import wide_linear, wide_product
+from keel.models.operations import wide_product
 from keel.models.passes import EXACT, Passes
 
 Finish = Callable[[Tensor], Tensor]
@@ -64,7 +64,7 @@ class Decoder:
     def head(self) -> Head:
         """What makes logits of hidden states, for log-probabilities: `logits`, or what is known to be that."""
         if self._plain_head and self._finish is _as_it_is:
-            return LinearHead(self._head.weight, self._products, partial(wide_linear, format=self._products))
+            return LinearHead(self._head.weight, self._products, partial(wide_product, format=self._products))
         return self.logits
 
     def logits(self, hidden: Float[Tensor, "m D"]) -> Float[Tensor, "m V"]:

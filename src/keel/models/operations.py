@@ -66,12 +66,6 @@ def wide_product(x: Float[Tensor, "T I"], weight: Float[Tensor, "O I"], format: 
     return _WideProduct.apply(x, weight, format)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def wide_linear(x: Float[Tensor, "T I"], weight: Float[Tensor, "O I"], format: torch.dtype) -> Float[Tensor, "T O"]:
-    """x·Wᵀ in the format of x and W (`wide_products`)."""
-    with wide_products(x, format):
-        return linear(x, weight)
-
-
 @contextmanager
 def wide_products(x: Tensor, format: torch.dtype) -> Iterator[None]:
     """Within it, products of float32 with x on a CUDA device round their factors to 11 bits of mantissa (TF32) where
@@ -158,7 +152,8 @@ class _WideProduct(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, format: torch.dtype) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.format = format
-        return wide_linear(x, weight, format)
+        with wide_products(x, format):
+            return linear(x, weight)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
