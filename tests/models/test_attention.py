@@ -3,38 +3,55 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
 
-from keel.data.forest import Forest, grow
+from keel.data.forest import Forest, Tree, grow
 from keel.models.attention import attend
 
 from .small import random_trees
 
 
+def shown_to(forest: Forest, trees: Sequence[Tree]) -> list[list[int]]:
+    """The rows that each row sees, from the trees and from where the forest says that branches end."""
+    positions = forest.positions.tolist()
+    rows = len(positions)
+    first = [row for row in range(rows) if row == 0 or positions[row] != positions[row - 1] + 1]
+    segment = {row: range(start, row + 1) for start, end in pairwise([*first, rows]) for row in range(start, end)}
+    trunks = iter([row for row in first if positions[row] == 0])  # shared ones stand before all branches
+    ends = iter(forest.ends.tolist())
+    shown = [list(segment[row]) for row in range(rows)]
+    for tree in trees:
+        shared = len(tree.branches) > 1 and len(tree.trunk) > 0
+        start = next(trunks) if shared else 0
+        for branch in tree.branches:
+            end = next(ends)
+            if shared:
+                for row in range(end + 1 - len(branch.tokens), end + 1):
+                    shown[row] = [*range(start, start + len(tree.trunk)), *shown[row]]
+    return shown
+
+
 def written_out(
-    query: Tensor, key: Tensor, value: Tensor, forest: Forest, scale: float, softcap: float | None, window: int | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    forest: Forest,
+    trees: Sequence[Tree],
+    scale: float,
+    softcap: float | None,
+    window: int | None,
 ) -> Tensor:
     """[H, T, D], [G, T, D], [G, T, E] → [T, H, E], from a mask over all pairs of rows."""
     rows = len(forest.tokens)
-    mask = torch.zeros(rows, rows, dtype=torch.bool)
-    first = 0
     positions = forest.positions.tolist()
-    starts = [row for row in range(rows) if row == 0 or positions[row] != positions[row - 1] + 1]
-    trunk: range | None = None
-    for start, end in zip(starts, [*starts[1:], rows], strict=True):
-        before = positions[start]
-        if before == 0:
-            trunk = range(start, end)
-        assert trunk is not None
-        for row in range(start, end):
-            shown = [*(trunk[:before] if before else ()), *range(start, row + 1)]
-            shown = [other for other in shown if window is None or positions[row] - positions[other] < window]
-            mask[row, shown] = True
-        first = end
-    assert first == rows
+    mask = torch.zeros(rows, rows, dtype=torch.bool)
+    for row, others in enumerate(shown_to(forest, trees)):
+        mask[row, [one for one in others if window is None or positions[row] - positions[one] < window]] = True
     groups = query.shape[0] // key.shape[0]
     scores = torch.einsum("htd,hsd->hts", query, key.repeat_interleave(groups, 0)) * scale
     if softcap is not None:
@@ -55,12 +72,13 @@ def test_attention_and_its_gradients(
 ) -> None:
     draw = torch.Generator().manual_seed(0)
     for seed in range(3):
-        forest = grow(random_trees(random.Random(seed)))
+        trees = random_trees(random.Random(seed))
+        forest = grow(trees)
         rows = len(forest.tokens)
         shapes = ((4, rows, 6), (4 // groups, rows, 6), (4 // groups, rows, width))
         inputs = [torch.randn(s, dtype=torch.float64, generator=draw).requires_grad_() for s in shapes]
         ours = attend(*inputs, forest.blocks, 0.7, softcap, window)
-        theirs = written_out(*inputs, forest, 0.7, softcap, window)
+        theirs = written_out(*inputs, forest, trees, 0.7, softcap, window)
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
         weights = torch.randn(ours.shape, dtype=torch.float64, generator=draw)
         for mine, other in zip(
@@ -95,3 +113,21 @@ def test_half_precision_comes_back_as_it_went_in_and_is_computed_wider() -> None
     wide = attend(*(each.float() for each in exact), forest.blocks, 0.3, None, None)
     assert ours.dtype == torch.bfloat16
     assert torch.equal(ours, wide.bfloat16())
+
+
+def test_filler_gives_and_takes_nothing() -> None:
+    draw = torch.Generator().manual_seed(0)
+    trees = random_trees(random.Random(0), 20)
+    forest = grow(trees)
+    real, rows = int(forest.ends[-1]) + 1, len(forest.tokens)
+    assert 256 < real < rows
+    inputs = [torch.randn(2, rows, 6, dtype=torch.float64, generator=draw).requires_grad_() for _ in range(3)]
+    ours = attend(*inputs, forest.blocks, 0.7, None, None)
+    theirs = written_out(*inputs, forest, trees, 0.7, None, None)
+    torch.testing.assert_close(ours[:real], theirs[:real], rtol=0, atol=1e-12)
+    assert not ours[real:].any()
+    weights = torch.randn(ours.shape, dtype=torch.float64, generator=draw)
+    mine = torch.autograd.grad((ours * weights).sum(), inputs)
+    other = torch.autograd.grad((theirs * weights)[:real].sum(), inputs)
+    for one, expected in zip(mine, other, strict=True):
+        torch.testing.assert_close(one, expected, rtol=0, atol=1e-12)

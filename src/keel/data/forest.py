@@ -1,4 +1,5 @@
-"""Packed batches: a prompt is a trunk, its completions are branches, trees lie end to end in one row of tokens.
+"""Packed batches: a prompt is a trunk, its completions are branches, and all lie end to end in one row of tokens: the
+trunks that several branches share first, then the branches, tree by tree.
 
 Attention is causal inside a branch, a branch sees its trunk, nothing sees a neighbour; positions restart at the
 trunk's end for each branch. No padding is computed outside attention, and a prompt is computed once for all its
@@ -106,7 +107,7 @@ class Spans:
     shown: Int[Tensor, " N"] | None  # row of each key; None = all rows as they are, where nothing has a trunk
     longest_query: int
     longest_key: int
-    runs: tuple[Run, ...]
+    runs: tuple[Run, ...]  # in the order of the rows, from the first on and without the filler
 
     def to(self, device: torch.device | str) -> "Spans":
         """The same spans on `device`."""
@@ -221,13 +222,15 @@ def grow(trees: Sequence[Tree], layout: Layout = "forest") -> Forest:
     branch_of: list[int] = []
     ends: list[int] = []
     tree_of: list[int] = []
+    trunks: dict[int, _Segment] = {}
     for index, tree in enumerate(trees):
         _check(index, tree)
-        shared: _Segment | None = None
         if layout == "forest" and tree.trunk and len(tree.branches) > 1:
-            shared = _Segment(len(tokens), len(tree.trunk))
-            segments.append(shared)
+            trunks[index] = _Segment(len(tokens), len(tree.trunk))
             tokens += tree.trunk
+    segments += trunks.values()
+    for index, tree in enumerate(trees):
+        shared = trunks.get(index)
         for branch in tree.branches:
             own = branch.tokens if shared else tree.trunk + branch.tokens
             segments.append(_Segment(len(tokens), len(own), shared))
@@ -240,6 +243,7 @@ def grow(trees: Sequence[Tree], layout: Layout = "forest") -> Forest:
             branch_of += [len(ends)] * len(rows)
             ends.append(len(tokens) - 1)
             tree_of.append(index)
+    real = len(segments)
     if layout == "forest":
         for length in _filler(filled(len(tokens)) - len(tokens), max(segment.length for segment in segments)):
             segments.append(_Segment(len(tokens), length))
@@ -252,7 +256,7 @@ def grow(trees: Sequence[Tree], layout: Layout = "forest") -> Forest:
         branch=torch.tensor(branch_of, dtype=torch.long),
         ends=torch.tensor(ends),
         tree=torch.tensor(tree_of),
-        blocks=_blocks(segments, len(tokens)),
+        blocks=_blocks(segments, real, len(tokens)),
     )
 
 
@@ -325,7 +329,8 @@ def _check(index: int, tree: Tree) -> None:
             raise ValueError(f"tree {index}, branch {number}: nothing predicts its masked first token (empty trunk)")
 
 
-def _blocks(segments: Sequence[_Segment], rows: int) -> Blocks:
+def _blocks(segments: Sequence[_Segment], real: int, rows: int) -> Blocks:
+    """Of all segments, the first `real` of which are no filler."""
     queries: list[int] = []
     keys: list[int] = []
     slots = torch.empty(rows, dtype=torch.long)
@@ -340,10 +345,10 @@ def _blocks(segments: Sequence[_Segment], rows: int) -> Blocks:
             keys += [*segment.trunk.rows, *padded] if segment.trunk else padded
         visible = torch.ones(width, trunk + width, dtype=torch.bool).tril(trunk) if trunk else None
         shapes.append(Block(len(group), width, trunk, visible))
-    return Blocks(tuple(shapes), torch.tensor(queries), torch.tensor(keys), slots, _spans(segments))
+    return Blocks(tuple(shapes), torch.tensor(queries), torch.tensor(keys), slots, _spans(segments, real))
 
 
-def _spans(segments: Sequence[_Segment]) -> Spans:
+def _spans(segments: Sequence[_Segment], real: int) -> Spans:
     """Segments follow each other as their rows do."""
     lengths = torch.tensor([0, *(segment.length for segment in segments)])
     before = torch.tensor([0, *(segment.before for segment in segments)])
@@ -357,17 +362,13 @@ def _spans(segments: Sequence[_Segment]) -> Spans:
             ]
         )
     queries, keys = (counts.cumsum(0).to(torch.int32) for counts in (lengths, lengths + before))
-    return Spans(queries, keys, shown, int(lengths.max()), int((lengths + before).max()), tuple(_runs(segments)))
+    return Spans(queries, keys, shown, int(lengths.max()), int((lengths + before).max()), tuple(_runs(segments[:real])))
 
 
 def _runs(segments: Sequence[_Segment]) -> Iterator[Run]:
-    """Between branches of two trunks stands the second of these, so a run has one."""
-    first = 0
-    for (length, trunk), alike in groupby(segments, key=lambda segment: (segment.length, segment.before)):
+    for (length, root), alike in groupby(segments, key=lambda segment: (segment.length, segment.trunk)):
         same = list(alike)
-        root = same[0].trunk
-        yield Run(first, len(same), length, root.start if root else 0, trunk)
-        first += len(same) * length
+        yield Run(same[0].start, len(same), length, root.start if root else 0, root.length if root else 0)
 
 
 def _groups(segments: Sequence[_Segment]) -> list[list[_Segment]]:
