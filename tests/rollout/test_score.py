@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import py_compile
 import random
 import re
 from collections.abc import Sequence
@@ -197,6 +199,19 @@ def test_a_function_is_loaded_from_a_file_or_a_module(tmp_path: Path, monkeypatc
         assert [each.reward for each in reward.score([rollout("a", text="xxx")])] == [-6.0]
     monkeypatch.chdir(tmp_path)
     assert load_reward_function("my_rewards.py:short").name == "short"
+
+
+def test_an_edit_counts_whatever_python_compiled_before(tmp_path: Path) -> None:
+    """As long as before, and of the same second: Python itself would take what it keeps beside the file."""
+    file, found = tmp_path / "edited.py", []
+    for number in (10, 20):
+        file.write_text(f"def constant(rollouts):\n    return [{number} for _ in rollouts]\n", encoding="utf-8")
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+        if number == 10:
+            py_compile.compile(str(file))
+        (scored,) = load_reward_function(f"{file}:constant").score([rollout("a")])
+        found.append(scored.reward)
+    assert found == [10, 20]
 
 
 @pytest.mark.parametrize(
