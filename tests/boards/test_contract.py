@@ -130,7 +130,8 @@ def _history(home: Path) -> Iterator[dict[str, Any]]:
     from wandb.proto.wandb_internal_pb2 import Record
 
     name = (home / "ppo" / "wandb.run").read_text().strip()
-    for path in sorted((home / "wandb").glob(f"offline-run-*-{name}/run-{name}.wandb")):  # by their time
+    # by their time; the second of two from one second ends in -1
+    for path in sorted((home / "wandb").glob(f"offline-run-*-{name}*/run-{name}.wandb")):
         for content in _records(path.read_bytes()):
             record = Record()
             record.ParseFromString(content)
