@@ -366,6 +366,7 @@ def _spans(segments: Sequence[_Segment], real: int) -> Spans:
 
 
 def _runs(segments: Sequence[_Segment]) -> Iterator[Run]:
+    """Neighbours of one length, after one trunk or after none."""
     for (length, root), alike in groupby(segments, key=lambda segment: (segment.length, segment.trunk)):
         same = list(alike)
         yield Run(same[0].start, len(same), length, root.start if root else 0, root.length if root else 0)

@@ -110,8 +110,7 @@ def _seen(rows: Float[Tensor, "T G D"], spans: Spans) -> Iterator[Float[Tensor, 
         if not run.trunk:
             yield own
             continue
-        trunk = by_head[:, :, run.roots]
-        yield torch.cat([trunk if run.sequences == 1 else trunk.expand(run.sequences, -1, -1, -1), own], dim=2)
+        yield torch.cat([by_head[:, :, run.roots].expand(run.sequences, -1, -1, -1), own], dim=2)
 
 
 def _biases(spans: Spans, window: int | None, format: torch.dtype) -> Iterator[Float[Tensor, "_ _"] | None]:
