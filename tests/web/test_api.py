@@ -149,7 +149,7 @@ def test_what_does_not_fit_is_refused_and_recorded_nowhere(here: Office, said: d
 
 
 def test_leases(tmp_path: Path) -> None:
-    with office(tmp_path, Rules(lease_seconds=0.3)) as here:
+    with office(tmp_path, Rules(lease_seconds=30.0)) as here:
         here.stock(*pairs(1))
         ada, bob = here.visitor("ada"), here.visitor("bob")
         (held,) = ada.next()
